@@ -1,0 +1,202 @@
+"""The cluster as its owner describes it: the sections and keys of config.yaml, and what each accepts.
+
+``configfile`` reads the file.  Relative paths in it resolve from the folder that it stands in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from etcdops.errors import UsageError
+
+SUPPORTED_MINORS = ("3.4", "3.5", "3.6", "3.7")
+
+# Settings that describe the cluster itself come from `members` and `tls`; a second source could contradict them.
+MANAGED_SETTINGS = re.compile(
+    r"name|data-dir|config-file|force-new-cluster|initial-.*|.*advertise-.*|listen-(peer|client)-urls"
+    r"|(peer-)?(cert-file|key-file|trusted-ca-file|client-cert-auth|auto-tls)"
+    r"|(peer-)?client-(cert|key)-file|discovery.*|unsafe-no-fsync|proxy.*"
+)
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value):
+        raise ValueError(
+            "use letters, digits, '.', '_' and '-', at most 63, with a letter or digit at both ends"
+        )
+    return value
+
+
+def _member_name(value: str) -> str:
+    if value == "default":
+        raise ValueError("'default' is the name of every etcd that nobody named; choose another")
+    return _name(value)
+
+
+def _address(value: str) -> str:
+    try:
+        address = ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(
+            f"'{value}' is not an IP address, and etcd listens on IP addresses only; put the address "
+            "here and a host name, if that is how you reach it, under 'ssh'"
+        ) from None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        raise ValueError(f"{value} cannot be reached from the other members")
+    return str(address)
+
+
+def _version(value: object) -> object:
+    if isinstance(value, float):
+        raise ValueError(f"write all three parts, as in {value}.0")
+    match = re.fullmatch(r"v?(\d+\.\d+)\.\d+", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("write an etcd release such as 3.6.14")
+    if match[1] not in SUPPORTED_MINORS:
+        raise ValueError(f"only {', '.join(SUPPORTED_MINORS)} are supported")
+    return str(value).removeprefix("v")
+
+
+def _hours(value: object) -> object:
+    match = re.fullmatch(r"(\d{1,7})([hd])", value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError("write hours or days, such as 8760h or 365d")
+    return timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1))
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(r"(https?|file)://[^\s\"'`\\]+", value):
+        raise ValueError("write an http, https or file URL")
+    for field in re.findall(r"\{(.*?)\}", value):
+        if field not in {"version", "arch"}:
+            raise ValueError(f"'{{{field}}}' is unknown: {{version}} and {{arch}} can stand here")
+    return value
+
+
+def _sha256(value: str) -> str:
+    if value and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise ValueError("a SHA-256 sum has 64 hexadecimal digits")
+    return value.lower()
+
+
+def _no_control(value: str) -> str:
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        raise ValueError("line breaks and control characters cannot stand here")
+    return value
+
+
+def _no_dash(value: str) -> str:
+    if value.startswith("-") or re.search(r"\s", value):
+        raise ValueError("a host or alias has no spaces and does not begin with '-'")
+    return _no_control(value)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+MemberName = Annotated[str, AfterValidator(_member_name)]
+HostName = Annotated[str, AfterValidator(_no_dash)]
+Lifetime = Annotated[timedelta, BeforeValidator(_hours)]
+Scalar = bool | int | float | Annotated[str, AfterValidator(_no_control)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
+
+
+class Section(BaseModel):
+    """A mapping of the file: no unknown keys, no silent conversions, never changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ClusterSection(Section):
+    """What the cluster is: its name, release, transport, and settings passed on to etcd and systemd."""
+
+    name: Name
+    version: Annotated[str, BeforeValidator(_version)]
+    tls: bool = True
+    settings: dict[str, Scalar] = Field(default_factory=dict)
+    unit: dict[str, dict[str, Scalar | list[Scalar]]] = Field(default_factory=dict)
+
+    @property
+    def minor(self) -> str:
+        """The release line, such as ``3.6``."""
+        return self.version.rpartition(".")[0]
+
+
+class Member(Section):
+    """One etcd member.  ``ssh`` and ``port`` say how to reach its host where ``address`` and ssh.port do not."""
+
+    name: MemberName
+    address: Annotated[str, AfterValidator(_address)]
+    ssh: HostName = ""
+    port: int = Field(default=0, ge=0, le=65535)
+
+    def url(self, scheme: str, port: int) -> str:
+        """A URL of this member; an IPv6 address stands in brackets."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{scheme}://{host}:{port}"
+
+
+class SshSection(Section):
+    """How to reach the hosts.  ``user``, ``key`` and ``port`` yield to ~/.ssh/config where not written here."""
+
+    user: HostName = "root"
+    key: str = ""
+    port: int = Field(default=22, ge=1, le=65535)
+    gateway: HostName = ""
+    known_hosts: str = "~/.ssh/known_hosts"
+    host_keys: Literal["strict", "accept-new"] = "accept-new"
+    connect_timeout: float = Field(default=10, gt=0, le=600)
+    command_timeout: float = Field(default=120, gt=0, le=86400)
+
+
+class ReleaseSection(Section):
+    """Where the etcd archive comes from."""
+
+    url: Annotated[str, AfterValidator(_url)] = (
+        "https://github.com/etcd-io/etcd/releases/download/v{version}/etcd-v{version}-linux-{arch}.tar.gz"
+    )
+    sha256: Sha256 | dict[Literal["amd64", "arm64"], Sha256] = ""
+    archive: str = ""
+
+
+class PkiSection(Section):
+    """Where keys and certificates live on this machine, and how new ones are made."""
+
+    dir: str = "pki"
+    key: Literal["ecdsa-p256", "rsa-2048"] = "ecdsa-p256"
+    ca_lifetime: Lifetime = timedelta(hours=87600)
+    leaf_lifetime: Lifetime = timedelta(hours=8760)
+
+
+class BackupSection(Section):
+    """Where snapshots are kept."""
+
+    dir: str = "backups"
+
+
+class Config(Section):
+    """The whole file.  ``path`` is where it was read from."""
+
+    cluster: ClusterSection
+    members: list[Member] = Field(min_length=1)
+    ssh: SshSection = SshSection()
+    release: ReleaseSection = ReleaseSection()
+    pki: PkiSection = PkiSection()
+    backup: BackupSection = BackupSection()
+    path: Path = Field(default=Path("config.yaml"), exclude=True)
+
+    def resolve(self, name: str) -> Path:
+        """A path written in the file: ``~`` expanded, relative ones from the file's folder."""
+        return (self.path.parent / Path(name).expanduser()).absolute()
+
+    def member(self, name: str) -> Member:
+        """The member called ``name``; ``UsageError`` lists the names there are."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        known = ", ".join(member.name for member in self.members)
+        raise UsageError(f"no member is called '{name}' in {self.path}", hint=f"members: {known}")
