@@ -17,7 +17,7 @@ from etcdops.errors import UsageError
 
 SUPPORTED_MINORS = ("3.4", "3.5", "3.6", "3.7")
 
-# Settings that describe the cluster itself come from `members` and `tls`; a second source could contradict them.
+# What follows from `members` and `tls` has one source; a second one could contradict it.
 MANAGED_SETTINGS = re.compile(
     r"name|data-dir|config-file|force-new-cluster|initial-.*|.*advertise-.*|listen-(peer|client)-urls"
     r"|(peer-)?(cert-file|key-file|trusted-ca-file|client-cert-auth|auto-tls)"
@@ -127,7 +127,7 @@ class ClusterSection(Section):
 
 
 class Member(Section):
-    """One etcd member.  ``ssh`` and ``port`` say how to reach its host where ``address`` and ssh.port do not."""
+    """One etcd member.  ``ssh`` and ``port`` reach its host where ``address`` and ssh.port do not."""
 
     name: MemberName
     address: Annotated[str, AfterValidator(_address)]
@@ -141,7 +141,7 @@ class Member(Section):
 
 
 class SshSection(Section):
-    """How to reach the hosts.  ``user``, ``key`` and ``port`` yield to ~/.ssh/config where not written here."""
+    """How to reach the hosts.  What is not written here comes from ~/.ssh/config, then from the defaults."""
 
     user: HostName = "root"
     key: str = ""

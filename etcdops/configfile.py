@@ -50,7 +50,7 @@ class ConfigError(UsageError):
 
 
 def load(path: Path) -> Config:
-    """Read and check ``path``; raise ``ConfigError`` with every mistake, or ``UsageError`` if it cannot be read."""
+    """Read and check ``path``.  ``ConfigError`` holds every mistake; ``UsageError``: it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
