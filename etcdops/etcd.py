@@ -1,0 +1,206 @@
+"""etcd's own terms, without I/O: what its JSON says, quorum arithmetic, what differs between releases.
+
+Traps of the JSON, seen on 3.4 to 3.7: zero values are left out (no ``leader`` when there is none), ids are
+unsigned 64-bit numbers in decimal while commands want them in hexadecimal, and a failed command may
+still have printed an answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
+
+
+@dataclass(frozen=True)
+class EndpointStatus:
+    """`endpoint status` of one member.  Sizes are bytes; ``leader`` is 0 when it knows of none."""
+
+    cluster_id: int
+    member_id: int
+    version: str
+    db_size: int
+    db_in_use: int
+    leader: int
+    term: int
+    index: int
+    applied: int
+    revision: int
+    learner: bool
+    quota: int
+    errors: tuple[str, ...]
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this member leads the cluster."""
+        return self.leader == self.member_id != 0
+
+    @property
+    def role(self) -> str:
+        """What the member is: leader, follower, learner, or no leader."""
+        if self.learner:
+            return "learner"
+        return "leader" if self.is_leader else "follower" if self.leader else "no leader"
+
+
+@dataclass(frozen=True)
+class ClusterMember:
+    """One line of `member list`.  A member that never started has no name and no client URLs."""
+
+    id: int
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    learner: bool
+
+    @property
+    def started(self) -> bool:
+        """Whether the member has ever joined the cluster."""
+        return bool(self.name)
+
+
+@dataclass(frozen=True)
+class View:
+    """What one member says: of its own health, of itself, of the membership.  ``None``: no answer."""
+
+    healthy: bool | None = None
+    took: float = 0.0  # milliseconds for the health check's linearizable read
+    status: EndpointStatus | None = None
+    members: tuple[ClusterMember, ...] | None = None
+    complaint: str = ""
+    certificate: str = ""
+
+
+def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> View:
+    """The answers of files/etcd.sh, by query, as a ``View``."""
+    health = _first(answers.get("health", ""))
+    status = _first(answers.get("status", ""))
+    members = _json(answers.get("members", ""))
+    complaint = str(health.get("error", "")) or next(
+        (_complaint(text) for query, text in complaints.items() if query != "certificate" and text), ""
+    )
+    return View(
+        healthy=bool(health["health"]) if "health" in health else None,
+        took=_milliseconds(str(health.get("took", ""))),
+        status=_status(status["Status"]) if "Status" in status else None,
+        members=tuple(map(_member, members["members"])) if members.get("members") else None,
+        complaint="" if health.get("health") and not health.get("error") else complaint,
+        certificate=answers.get("certificate", ""),
+    )
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _first(text: str) -> dict[str, Any]:
+    """The one entry of a list that endpoint commands print per endpoint."""
+    try:
+        value = json.loads(text or "[]")
+    except ValueError:
+        return {}
+    return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
+
+
+def _status(value: Mapping[str, Any]) -> EndpointStatus:
+    header = value.get("header", {})
+    return EndpointStatus(
+        cluster_id=header.get("cluster_id", 0),
+        member_id=header.get("member_id", 0),
+        version=value.get("version", ""),
+        db_size=value.get("dbSize", 0),
+        db_in_use=value.get("dbSizeInUse", 0),
+        leader=value.get("leader", 0),
+        term=value.get("raftTerm", 0),
+        index=value.get("raftIndex", 0),
+        applied=value.get("raftAppliedIndex", value.get("raftIndex", 0)),
+        revision=header.get("revision", 0),
+        learner=value.get("isLearner", False),
+        quota=value.get("dbSizeQuota", 0),
+        errors=tuple(value.get("errors", ())),
+    )
+
+
+def _member(value: Mapping[str, Any]) -> ClusterMember:
+    return ClusterMember(
+        id=value["ID"],
+        name=value.get("name", ""),
+        peer_urls=tuple(value.get("peerURLs", ())),
+        client_urls=tuple(value.get("clientURLs", ())),
+        learner=value.get("isLearner", False),
+    )
+
+
+def _complaint(text: str) -> str:
+    """The one line of stderr that says why: etcdctl logs JSON before it, and repeats itself after it."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("{")]
+    return lines[-1].removeprefix("Error: ") if lines else ""
+
+
+def _milliseconds(text: str) -> float:
+    """A Go duration such as 3.2ms, 871.5µs or 1.01s."""
+    for unit, factor in (("ms", 1.0), ("µs", 1e-3), ("ns", 1e-6), ("s", 1e3)):
+        number = text.removesuffix(unit)
+        if number != text:
+            try:
+                return float(number) * factor
+            except ValueError:
+                return 0.0
+    return 0.0
+
+
+def quorum(voters: int) -> int:
+    """How many of ``voters`` must agree: a majority."""
+    return voters // 2 + 1
+
+
+def may_stop_one(voters: int, healthy: int) -> bool:
+    """Whether a quorum stays when one of the ``healthy`` voters goes down."""
+    return healthy - 1 >= quorum(voters)
+
+
+def release(version: str) -> tuple[int, ...]:
+    """A version as numbers that compare: 3.5.30 is newer than 3.5.9."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def known_bad(version: str) -> str:
+    """Why a release must not be run, or ''.  Source: etcd's CHANGELOG and README."""
+    if (3, 5, 0) <= release(version) <= (3, 5, 2):
+        return "loses data when a member is killed under load (etcd issue 13766, fixed in 3.5.3)"
+    return ""
+
+
+def default_settings(version: str) -> dict[str, str]:
+    """Settings that a production cluster wants and this release does not have of itself.
+
+    Sources: etcd's operations guide, and the CHANGELOG for the release in which each came or went.
+    ``settings`` of config.yaml stand above these.
+    """
+    number = release(version)
+    settings = {
+        "log-outputs": "stderr",  # the journal
+        "listen-metrics-urls": "http://127.0.0.1:2381",  # answers before the member is ready, too
+        "auto-compaction-mode": "periodic",  # off by default: history grows until the quota stops all writes
+        "auto-compaction-retention": "10h",
+    }
+    if number < (3, 6):
+        settings["snapshot-count"] = "10000"  # 3.6's default; 100000 keeps far more memory and replay
+    if number < (3, 5):
+        settings["logger"] = "zap"
+        settings["pre-vote"] = "true"
+        settings["experimental-initial-corrupt-check"] = "true"
+    elif number < (3, 6):
+        settings["experimental-initial-corrupt-check"] = "true"
+        if number >= (3, 5, 5):
+            settings["experimental-compact-hash-check-enabled"] = "true"
+    else:
+        settings["feature-gates"] = "CompactHashCheck=true,InitialCorruptCheck=true"
+    return settings

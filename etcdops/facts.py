@@ -1,0 +1,220 @@
+"""Gather: what is true on a host, asked in one round trip and parsed into ``HostFacts``.
+
+The shell half is files/host.sh and files/etcd.sh; their answer is one ``KEY<tab>VALUE`` a line.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from etcdops import layout
+from etcdops.etcd import View, parse_view
+from etcdops.ssh import Host
+
+WAIT = 4  # seconds that etcd may take for one answer; a member without quorum takes them all
+
+MANAGED_PATHS = (
+    layout.CONF_DIR, layout.CONF, layout.IDENTITY, layout.SSL_DIR, layout.CLIENT_CA, layout.PEER_CA,
+    layout.SERVER, layout.SERVER_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT, layout.DROPIN_DIR,
+    layout.GUARD, layout.STATE_DIR, layout.RELEASES, layout.CURRENT,
+    *(f"{layout.BIN_DIR}/{program}" for program in layout.binaries("3.5")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PathFact:
+    """One managed path: ``kind`` is file, directory or link (else what stat calls it)."""
+
+    kind: str
+    mode: int
+    owner: str
+    sha256: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class UnitFact:
+    """etcd.service as systemd knows it."""
+
+    active: str = "inactive"
+    sub: str = "dead"
+    result: str = ""
+    enabled: str = ""
+    fragment: str = ""
+    needs_reload: bool = False
+    restarts: int = 0
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens on one of etcd's ports; ``pid`` is 0 where its owner cannot be told."""
+
+    port: int
+    pid: int
+    program: str
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """What one host says of itself.  ``clock`` is its lead over the controller: at least, at most, in seconds."""
+
+    name: str
+    machine: str
+    systemd: int
+    has_user: bool
+    clock: tuple[float, float]
+    paths: Mapping[str, PathFact]
+    conf: Mapping[str, str]
+    identity: Mapping[str, Any]
+    releases: Mapping[str, str]
+    unit: UnitFact
+    running: Mapping[str, str] = field(default_factory=dict)
+    executable: str = ""
+    data: str = ""
+    room: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    addresses: frozenset[str] = frozenset()
+    listeners: tuple[Listener, ...] = ()
+    view: View = View()
+
+    @property
+    def running_version(self) -> str:
+        """The version of the running process, '' when none runs or it was installed by someone else."""
+        match = re.fullmatch(re.escape(layout.RELEASES) + r"/([^/]+)/etcd(?: \(deleted\))?", self.executable)
+        return match[1] if match else ""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether an etcd process lives, ready or not."""
+        return self.unit.pid != 0
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data directory holds a write-ahead log: this member has started at least once."""
+        return self.data == "wal"
+
+
+def gather(host: Host) -> HostFacts:
+    """Everything a decision needs about one host, in one round trip."""
+    head = f"QUERIES='health status members' WAIT={WAIT}"
+    script = "\n".join((head, layout.script("prelude", "host", "etcd")))
+    before = time.time()
+    done = host.run(script, layout.DATA_DIR, *MANAGED_PATHS)
+    return parse(host.name, done.stdout, asked=before, answered=time.time())
+
+
+def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
+    """The answer of the scripts as facts; ``asked`` and ``answered`` are the controller's clock around it."""
+    rows = list(_rows(text))
+    single = {row[0]: row[1] for row in rows if len(row) == 2}
+    texts = {row[1]: _decode(row[2]) for row in rows if row[0] == "text"}
+    unit = {row[1]: row[2] for row in rows if row[0] == "unit"}
+    now = float(single["time"])
+    return HostFacts(
+        name=name,
+        machine=single["machine"],
+        systemd=int(single["systemd"] or 0),
+        has_user=bool(single["user"]),
+        clock=(now - answered, now - asked),
+        paths=_paths(rows),
+        conf=parse_conf(texts.get(layout.CONF, "")),
+        identity=_identity(texts.get(layout.IDENTITY, "")),
+        releases={row[1].split("/")[-2]: row[2] for row in rows if row[0] == "release"},
+        unit=UnitFact(
+            active=unit.get("ActiveState", "inactive"),
+            sub=unit.get("SubState", "dead"),
+            result=unit.get("Result", ""),
+            enabled=unit.get("UnitFileState", ""),
+            fragment=unit.get("FragmentPath", ""),
+            needs_reload=unit.get("NeedDaemonReload") == "yes",
+            restarts=int(unit.get("NRestarts") or 0),
+            pid=int(unit.get("MainPID") or 0),
+        ),
+        running=parse_conf(_decode(single.get("environ", ""))),
+        executable=single.get("exe", ""),
+        data=single.get("data", ""),
+        room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
+        addresses=frozenset(_addresses(_decode(single["fib_trie"]), _decode(single["if_inet6"]))),
+        listeners=tuple(_listeners(rows)),
+        view=parse_view(
+            {row[1]: _decode(row[2]) for row in rows if row[0] == "answer"},
+            {row[1]: _decode(row[2]) for row in rows if row[0] == "complaint"},
+        ),
+    )
+
+
+def parse_conf(text: str) -> dict[str, str]:
+    """NAME=VALUE lines of an EnvironmentFile or of a process's environment, unquoted as systemd does."""
+    settings = {}
+    for line in text.splitlines():
+        name, equals, value = line.strip().partition("=")
+        if not equals or name.startswith(("#", ";")):
+            continue
+        if len(value) >= 2 and value[0] == value[-1] == '"':
+            value = re.sub(r"\\(.)", r"\1", value[1:-1])
+        settings[name] = value
+    return settings
+
+
+def _rows(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        yield line.split("\t")
+
+
+def _decode(value: str) -> str:
+    return base64.b64decode(value).decode("utf-8", "replace")
+
+
+def _identity(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _paths(rows: list[list[str]]) -> dict[str, PathFact]:
+    sums = {row[2]: row[1] for row in rows if row[0] == "sha256"}
+    targets = {row[1]: row[2] for row in rows if row[0] == "link"}
+    kinds = {"regular file": "file", "regular empty file": "file", "symbolic link": "link"}
+    return {
+        path: PathFact(
+            kind=kinds.get(kind, kind),
+            mode=int(mode, 8),
+            owner=owner,
+            sha256="" if path in targets else sums.get(path, ""),
+            target=targets.get(path, ""),
+        )
+        for _, path, kind, mode, owner in (row for row in rows if row[0] == "stat")
+    }
+
+
+def _room(value: str) -> tuple[int, str]:
+    blocks, size, kind = value.split(" ", 2)
+    return int(blocks) * int(size), kind
+
+
+def _addresses(fib_trie: str, if_inet6: str) -> Iterator[str]:
+    """Local addresses: `/32 host LOCAL` leaves of the routing trie, and the first column of if_inet6."""
+    leaf = ""
+    for line in fib_trie.splitlines():
+        if "|--" in line:
+            leaf = line.split()[-1]
+        elif line.strip() == "/32 host LOCAL":
+            yield leaf
+    for line in if_inet6.splitlines():
+        yield str(ipaddress.ip_address(int(line.split()[0], 16).to_bytes(16, "big")))
+
+
+def _listeners(rows: list[list[str]]) -> Iterator[Listener]:
+    for row in rows:
+        if row[0] == "listen":
+            _, socket, pid, program = row
+            yield Listener(int(socket.rpartition(":")[2], 16), int(pid or 0), program)

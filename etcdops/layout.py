@@ -1,0 +1,50 @@
+"""Where everything lives on a host: the guide's places, and ours where the guide's way is a hazard.
+
+docs/guide.md says what differs from the guide, and why.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent  # of this project, on the controller
+FILES = ROOT / "files"
+TEMPLATES = ROOT / "templates"
+
+USER = "etcd"
+CONF_DIR = "/etc/etcd"
+CONF = f"{CONF_DIR}/etcd.conf"
+IDENTITY = f"{CONF_DIR}/identity.json"  # off the data disk: a lost disk must not take it along
+SSL_DIR = f"{CONF_DIR}/ssl"
+CLIENT_CA = f"{SSL_DIR}/ca.pem"
+PEER_CA = f"{SSL_DIR}/peer-ca.pem"
+SERVER = f"{SSL_DIR}/server.pem"
+SERVER_KEY = f"{SSL_DIR}/server-key.pem"
+PEER = f"{SSL_DIR}/peer.pem"
+PEER_KEY = f"{SSL_DIR}/peer-key.pem"
+
+UNIT = "/etc/systemd/system/etcd.service"
+DROPIN_DIR = f"{UNIT}.d"
+GUARD = f"{DROPIN_DIR}/10-amnesia-guard.conf"
+
+STATE_DIR = "/var/lib/etcd"
+DATA_DIR = f"{STATE_DIR}/default.etcd"
+WAL_DIR = f"{DATA_DIR}/member/wal"
+
+RELEASES = "/opt/etcd"  # one folder per version
+CURRENT = f"{RELEASES}/current"  # the symlink that an upgrade swaps
+BIN_DIR = "/usr/local/bin"
+
+CLIENT_PORT = 2379
+PEER_PORT = 2380
+METRICS_PORT = 2381
+
+
+def binaries(minor: str) -> tuple[str, ...]:
+    """The programs of a release line: etcdutl came with 3.5."""
+    return ("etcd", "etcdctl") if minor == "3.4" else ("etcd", "etcdctl", "etcdutl")
+
+
+def script(*names: str) -> str:
+    """The shell scripts ``names`` of files/, one after the other, as one program."""
+    return "\n".join((FILES / f"{name}.sh").read_text(encoding="utf-8") for name in names)

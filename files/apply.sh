@@ -1,0 +1,79 @@
+# Puts changes in place: reads a tar stream on standard input that holds `manifest` and the files it names.
+# First everything is staged beside where it will be, then all of it is renamed: a full disk, or a run cut
+# short while staging, leaves the host as it was.  Manifest: one step a line, fields parted by tabs.
+set -eu
+umask 077
+tab=$(printf '\t')
+find /var/lib -maxdepth 1 -name '.etcdops.*' -mmin +60 -exec rm -rf -- {} + # of runs that were killed
+work=$(mktemp -d /var/lib/.etcdops.XXXXXXXX)
+staged=
+clean() {
+    status=$?
+    rm -rf -- "$work"
+    for path in $staged; do rm -rf -- "$path.etcdops-new"; done
+    exit $status
+}
+trap clean EXIT
+trap 'exit 129' HUP INT TERM PIPE
+tar -xf - -C "$work" --no-same-owner
+
+release() { # version, digest, top folder, programs
+    target=/opt/etcd/$1
+    echo "$2  $work/release" | sha256sum --check --status || { echo "the archive arrived damaged: its SHA-256 is not $2" >&2; return 1; }
+    rm -rf -- "$target.etcdops-new"
+    mkdir -- "$target.etcdops-new"
+    staged="$staged $target"
+    members=
+    for program in $4; do members="$members $3/$program"; done
+    # shellcheck disable=SC2086 # lists of words, here and below
+    tar -xzf "$work/release" -C "$target.etcdops-new" --strip-components=1 --no-same-owner --no-same-permissions $members
+    # shellcheck disable=SC2086
+    (cd "$target.etcdops-new" && chmod 755 . $4 && sha256sum $4 >SHA256SUMS && echo "$2" >archive.sha256 && chmod 644 SHA256SUMS archive.sha256)
+    "$target.etcdops-new/etcd" --version | grep -qxF "etcd Version: $1" ||
+        { echo "the etcd in the archive says it is $("$target.etcdops-new/etcd" --version 2>&1 | head -n 1), not $1" >&2; return 1; }
+}
+
+# An environment name that etcd does not know is only a warning to it, so a misspelt setting would be silently dead.
+settings() { # etcd.conf staged, version
+    etcd=/opt/etcd/$2/etcd
+    [ -x "$etcd" ] || etcd=/opt/etcd/$2.etcdops-new/etcd
+    [ -x "$etcd" ] || return 0
+    "$etcd" --help >"$work/help" 2>&1 || :
+    unknown=$(sed -n 's/^\(ETCD_[A-Z0-9_]*\)=.*/\1/p' "$1" | while read -r name; do
+        flag=$(echo "${name#ETCD_}" | tr 'A-Z_' 'a-z-')
+        grep -qE -- "--$flag([^a-z0-9-]|\$)" "$work/help" || printf '%s ' "$flag"
+    done)
+    [ -z "$unknown" ] || { echo "etcd $2 has no setting $unknown" >&2; return 1; }
+}
+
+while IFS=$tab read -r step a b c d; do
+    case $step in
+    user) getent passwd etcd >/dev/null || useradd --system --user-group --no-create-home --home-dir /var/lib/etcd --shell /usr/sbin/nologin etcd ;;
+    dir) install -d -m "$a" -o "${b%:*}" -g "${b#*:}" -- "$c" ;;
+    release) release "$a" "$b" "$c" "$d" ;;
+    file)
+        staged="$staged $c"
+        install -m "$a" -o "${b%:*}" -g "${b#*:}" -- "$work/$d" "$c.etcdops-new"
+        ;;
+    settings) settings "$a.etcdops-new" "$b" ;;
+    link)
+        staged="$staged $b"
+        ln -sfn -- "$a" "$b.etcdops-new"
+        ;;
+    esac
+done <"$work/manifest"
+
+# shellcheck disable=SC2046 # managed paths have no spaces
+[ -z "$staged" ] || sync -- $(for path in $staged; do find "$path.etcdops-new" -type f; done) /etc
+for path in $staged; do
+    if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf -- "$path"; fi # a release that was cut short
+    mv -fT -- "$path.etcdops-new" "$path"
+done
+staged=
+
+while IFS=$tab read -r step a _; do
+    case $step in
+    reload) systemctl daemon-reload ;;
+    enable) systemctl enable --quiet etcd.service ;;
+    esac
+done <"$work/manifest"

@@ -1,0 +1,34 @@
+# What the etcd on this host says of itself and its cluster, asked through its own loopback endpoint.
+#   QUERIES  any of: health status members; each asked at the same time as the others
+#   WAIT     seconds that one answer may take
+[ -x "$(command -v etcdctl)" ] || QUERIES=
+pid=$(systemctl show etcd.service --property=MainPID --value 2>/dev/null)
+[ "${pid:-0}" != 0 ] || QUERIES=
+if [ -n "$QUERIES" ]; then
+    # The transport that it was started with, which need not be what etcd.conf says by now.
+    started() { tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^$1=//p"; }
+    case $(started ETCD_LISTEN_CLIENT_URLS) in
+    http:*) set -- --endpoints=http://127.0.0.1:2379 ;;
+    *) set -- --endpoints=https://127.0.0.1:2379 --cacert=/etc/etcd/ssl/ca.pem \
+        --cert=/etc/etcd/ssl/server.pem --key=/etc/etcd/ssl/server-key.pem ;;
+    esac
+    set -- etcdctl "$@" --dial-timeout="${WAIT}s" --command-timeout="${WAIT}s" --write-out=json
+    answers=$(mktemp -d /run/etcdops.XXXXXXXX) || exit 1
+    trap 'rm -rf -- "$answers"' EXIT
+    for query in $QUERIES; do
+        case $query in
+        health) words='endpoint health' ;;
+        status) words='endpoint status' ;;
+        members) words='member list' ;;
+        *) continue ;;
+        esac
+        # shellcheck disable=SC2086 # two words, on purpose
+        timeout -k 1 "$((WAIT + 1))" "$@" $words >"$answers/$query" 2>"$answers/$query.err" &
+    done
+    wait
+    for query in $QUERIES; do
+        put "answer$tab$query" "$(base64 -w0 <"$answers/$query")"
+        put "complaint$tab$query" "$(base64 -w0 <"$answers/$query.err")"
+    done
+    put "answer${tab}certificate" "$(sed -n '/BEGIN CERT/,/END CERT/p' /etc/etcd/ssl/server.pem 2>/dev/null | base64 -w0)"
+fi
