@@ -27,9 +27,7 @@ MANAGED_SETTINGS = re.compile(
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", value):
-        raise ValueError(
-            "use letters, digits, '.', '_' and '-', at most 63, with a letter or digit at both ends"
-        )
+        raise ValueError("use letters, digits, '.', '_' and '-', at most 63, with a letter or digit at both ends")
     return value
 
 

@@ -150,9 +150,7 @@ def _explain(item: Any, data: Any) -> str:
     if kind == "extra_forbidden":
         known = _known_keys(item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
-        return (
-            f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known: {', '.join(known)}"
-        )
+        return f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known: {', '.join(known)}"
     if kind == "missing":
         return "is missing"
     if kind == "value_error":
@@ -196,13 +194,9 @@ def _contradictions(data: Any, plain: Any) -> Iterator[Problem]:
     for key in settings if isinstance(settings, dict) else ():
         setting = ("cluster", "settings", key)
         if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
-            yield Problem(
-                _line(data, setting), _key(setting), "write the flag's name, as in heartbeat-interval"
-            )
+            yield Problem(_line(data, setting), _key(setting), "write the flag's name, as in heartbeat-interval")
         elif MANAGED_SETTINGS.fullmatch(key):
-            yield Problem(
-                _line(data, setting), _key(setting), "follows from the rest of this file; leave it out"
-            )
+            yield Problem(_line(data, setting), _key(setting), "follows from the rest of this file; leave it out")
 
 
 def _same(field: str, value: str) -> str:

@@ -35,9 +35,7 @@ class Refused(OpsError):
 
     exit_code = 3
 
-    def __init__(
-        self, message: str, *, findings: Sequence[OpsError] = (), hint: str = "", host: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, findings: Sequence[OpsError] = (), hint: str = "", host: str = "") -> None:
         super().__init__(message, hint=hint, host=host)
         self.findings = tuple(findings)
 

@@ -68,6 +68,7 @@ class HostFacts:
 
     name: str
     machine: str
+    boot_id: str
     systemd: int
     has_user: bool
     clock: tuple[float, float]
@@ -120,6 +121,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
     return HostFacts(
         name=name,
         machine=single["machine"],
+        boot_id=single["boot_id"],
         systemd=int(single["systemd"] or 0),
         has_user=bool(single["user"]),
         clock=(now - answered, now - asked),
@@ -143,11 +145,13 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
         addresses=frozenset(_addresses(_decode(single["fib_trie"]), _decode(single["if_inet6"]))),
         listeners=tuple(_listeners(rows)),
-        view=parse_view(
-            {row[1]: _decode(row[2]) for row in rows if row[0] == "answer"},
-            {row[1]: _decode(row[2]) for row in rows if row[0] == "complaint"},
-        ),
+        view=_view(rows),
     )
+
+
+def parse_answers(text: str) -> View:
+    """The answer of files/etcd.sh alone."""
+    return _view(list(_rows(text)))
 
 
 def parse_conf(text: str) -> dict[str, str]:
@@ -166,6 +170,13 @@ def parse_conf(text: str) -> dict[str, str]:
 def _rows(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         yield line.split("\t")
+
+
+def _view(rows: list[list[str]]) -> View:
+    return parse_view(
+        {row[1]: _decode(row[2]) for row in rows if row[0] == "answer"},
+        {row[1]: _decode(row[2]) for row in rows if row[0] == "complaint"},
+    )
 
 
 def _decode(value: str) -> str:

@@ -1,0 +1,131 @@
+"""Act: one push and one command per host put all its changes in place (files/apply.sh), then the service.
+
+Payloads travel as one tar stream on the command's standard input; nothing secret ever stands in an argument.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+
+from etcdops import layout
+from etcdops.errors import HostError
+from etcdops.plan import Change, Directory, Enabled, File, Link, Release, Reloaded, User
+from etcdops.release import Archive
+from etcdops.ssh import Host
+
+BLOCK = 512
+CHUNK = 1 << 18
+
+
+def push(
+    host: Host,
+    changes: Sequence[Change],
+    archive: Archive | None,
+    version: str,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Carry out ``changes`` on one host: all or, when anything fails while staging, none.
+
+    ``archive`` is needed when a ``Release`` is among them, ``version`` is the etcd that a new etcd.conf is for.
+    ``progress`` hears of the bytes sent and the total.
+    """
+    host.run(layout.script("apply"), stdin=_stream(changes, archive, version, progress))
+
+
+def _stream(
+    changes: Sequence[Change],
+    archive: Archive | None,
+    version: str,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[bytes]:
+    manifest, payloads = _manifest(changes, archive, version)
+    buffer = io.BytesIO()
+    # The end-of-archive blocks come last of all, after the release that is streamed from its file.
+    tar = tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+    for name, content in {"manifest": manifest, **payloads}.items():
+        entry = tarfile.TarInfo(name)
+        entry.size, entry.mode = len(content), 0o600
+        tar.addfile(entry, io.BytesIO(content))
+    yield buffer.getvalue()
+    if archive and any(isinstance(change.resource, Release) for change in changes):
+        entry = tarfile.TarInfo("release")
+        entry.size, entry.mode = archive.size, 0o600
+        yield entry.tobuf(tarfile.USTAR_FORMAT)
+        sent = 0
+        with archive.path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                yield chunk
+                sent += len(chunk)
+                if progress:
+                    progress(sent, archive.size)
+        yield bytes(-archive.size % BLOCK)
+    yield bytes(2 * BLOCK)
+
+
+def _manifest(changes: Sequence[Change], archive: Archive | None, version: str) -> tuple[bytes, dict[str, bytes]]:
+    lines: list[Sequence[str]] = []
+    payloads: dict[str, bytes] = {}
+    for change in changes:
+        match change.resource:
+            case User():
+                lines.append(("user",))
+            case Directory(path, mode, owner):
+                lines.append(("dir", f"{mode:o}", owner, path))
+            case Release() as release:
+                if archive is None:
+                    raise ValueError("a release is to be installed, but there is no archive")
+                lines.append(("release", release.version, archive.sha256, archive.top, " ".join(release.programs)))
+            case File(path, content, mode, owner):
+                if content is None:
+                    raise ValueError(f"{path} has no content yet")
+                payloads[f"f{len(payloads)}"] = content
+                lines.append(("file", f"{mode:o}", owner, path, f"f{len(payloads) - 1}"))
+                if path == layout.CONF:
+                    lines.append(("settings", path, version))
+            case Link(path, target):
+                lines.append(("link", target, path))
+            case Reloaded():
+                lines.append(("reload",))
+            case Enabled():
+                lines.append(("enable",))
+    text = "".join("\t".join(line) + "\n" for line in lines)
+    return text.encode(), payloads
+
+
+def service(host: Host, action: str, *, seconds: int) -> None:
+    """Start, restart or stop etcd on one host and wait for it, at most ``seconds``.
+
+    When it does not come up, the ``HostError`` says what etcd itself said last.
+    """
+    done = host.run(layout.script("service"), action, str(seconds), timeout=seconds + 120, check=False)
+    if done.rc != 0:
+        verb = {"start": "start", "restart": "come back", "stop": "stop"}[action]
+        raise HostError(
+            f"etcd did not {verb}: {explain(done.stdout) or done.stderr.strip() or 'no reason given'}",
+            host=host.name,
+            hint="on the host: journalctl -u etcd -e",
+        )
+
+
+def explain(output: str) -> str:
+    """Why etcd did not come up, in one line, from the end of files/service.sh's output."""
+    if "AssertResult=no" in output:
+        return f"the guard stopped it: {layout.WAL_DIR} is missing, and a member must not come back empty"
+    serious, plain = [], []
+    for line in output.splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            plain.append(line)
+            continue
+        if isinstance(entry, dict) and entry.get("level") in {"fatal", "panic", "error"}:
+            serious.append(": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)))
+    if serious:
+        return serious[-1]
+    wanted = re.compile(r"error|invalid|unknown|denied|panic|fatal|not ready", re.IGNORECASE)
+    telling = [line for line in plain if wanted.search(line) and "systemd" not in line]
+    return (telling or plain[-1:] or [""])[-1].strip()

@@ -1,0 +1,216 @@
+"""What should be on a host: config.yaml, the templates and the PKI as a list of resources.  No I/O but templates.
+
+Each function is one documented step; ``deploy`` wants all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from etcdops import layout
+from etcdops.config import Config, Member
+from etcdops.etcd import default_settings
+from etcdops.facts import HostFacts, parse_conf
+from etcdops.keystore import MemberPki
+from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, User
+
+
+@dataclass(frozen=True)
+class Want:
+    """All that the desired state of one host follows from.
+
+    ``token`` is this incarnation's, ``pki`` is None on a plain-http cluster, and also in a dry run before the
+    certificates exist (``pki_pending``).
+    """
+
+    config: Config
+    member: Member
+    facts: HostFacts
+    token: str
+    pki: MemberPki | None = None
+    pki_pending: bool = False
+
+    @property
+    def tls(self) -> bool:
+        """Whether the cluster speaks TLS."""
+        return self.config.cluster.tls
+
+
+def install(want: Want) -> list[Resource]:
+    """The release, the link to the current one, and the commands."""
+    version, pinned = want.config.cluster.version, want.config.release.sha256
+    release = Release(version, pinned if isinstance(pinned, str) else "")
+    commands = [Link(f"{layout.BIN_DIR}/{program}", f"{layout.CURRENT}/{program}") for program in release.programs]
+    return [Directory(layout.RELEASES, 0o755), release, Link(layout.CURRENT, version), *commands]
+
+
+def distribute(want: Want) -> list[Resource]:
+    """The account and the certificates; on a plain-http cluster the account alone."""
+    if not want.tls:
+        return [User()]
+    pki = want.pki
+    return [
+        User(),
+        Directory(layout.CONF_DIR, 0o755),
+        Directory(layout.SSL_DIR, 0o750, f"root:{layout.USER}"),
+        File(layout.CLIENT_CA, pki and pki.client_ca),
+        File(layout.PEER_CA, pki and pki.peer_ca),
+        File(layout.SERVER, pki and pki.server_pem, 0o600, ETCD),
+        Link(layout.SERVER_KEY, "server.pem"),
+        File(layout.PEER, pki and pki.peer_pem, 0o600, ETCD),
+        Link(layout.PEER_KEY, "peer.pem"),
+    ]
+
+
+def configure(want: Want) -> list[Resource]:
+    """etcd.conf and etcd.service; once the member has joined, its identity and the amnesia guard."""
+    unit = _render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
+    resources: list[Resource] = [
+        User(),
+        Directory(layout.CONF_DIR, 0o755),
+        Directory(layout.STATE_DIR, 0o700, ETCD),
+        File(layout.CONF, etcd_conf(want, unit)),
+        File(layout.UNIT, unit),
+    ]
+    record = identity(want)
+    if record:
+        resources += [
+            File(layout.IDENTITY, (json.dumps(record, indent=2) + "\n").encode()),
+            Directory(layout.DROPIN_DIR, 0o755),
+            File(layout.GUARD, _render("amnesia-guard.conf.j2")),
+        ]
+    return [*resources, Reloaded()]
+
+
+def start(_: Want) -> list[Resource]:
+    """The unit, enabled at boot.  Starting it is a matter of the whole cluster: see ``rollout``."""
+    return [Enabled()]
+
+
+STEPS: Mapping[str, Callable[[Want], list[Resource]]] = {
+    "install": install,
+    "distribute": distribute,
+    "configure": configure,
+    "start": start,
+}
+
+
+def resources(want: Want, steps: tuple[str, ...]) -> list[Resource]:
+    """The desired state of one host for ``steps``, each resource once, the account first."""
+    wanted = dict.fromkeys(resource for step in steps for resource in STEPS[step](want))
+    return sorted(wanted, key=lambda resource: not isinstance(resource, User))
+
+
+def identity(want: Want) -> dict[str, Any]:
+    """Who this member is, for good: recorded once it has joined, {} before.
+
+    A member with a record never starts as a new one again (etcd-operations: a wiped member that comes back under
+    its old identity loses acknowledged writes).
+    """
+    if want.facts.identity:
+        return dict(want.facts.identity)
+    status = want.facts.view.status
+    if want.facts.unit.active != "active" or status is None or not status.leader:
+        return {}
+    return {
+        "cluster": want.config.cluster.name,
+        "token": want.token,
+        "cluster_id": f"{status.cluster_id:x}",
+        "name": want.member.name,
+        "member_id": f"{status.member_id:x}",
+    }
+
+
+def etcd_conf(want: Want, unit: bytes) -> bytes:
+    """etcd.conf of one member, right for the release that config.yaml names."""
+    cluster, member = want.config.cluster, want.member
+    scheme = "https" if want.tls else "http"
+    client_url = member.url(scheme, layout.CLIENT_PORT)
+    own = {name: _flag_value(value) for name, value in cluster.settings.items()}
+    return _render(
+        "etcd.conf.j2",
+        member=member,
+        tls=want.tls,
+        minor=cluster.minor,
+        peer_url=member.url(scheme, layout.PEER_PORT),
+        client_url=client_url,
+        loopback_url=f"{scheme}://127.0.0.1:{layout.CLIENT_PORT}",
+        initial_cluster=",".join(f"{each.name}={each.url(scheme, layout.PEER_PORT)}" for each in want.config.members),
+        token=want.token,
+        state="existing" if identity(want) else "new",
+        settings={**default_settings(cluster.version), **own},
+        fingerprint=_fingerprint(want, unit),
+    )
+
+
+def needs_restart(want: Want) -> str:
+    """What the running process was started with that is not what it should run with; '' when nothing is."""
+    facts, version = want.facts, want.config.cluster.version
+    if facts.running_version != version:
+        return f"etcd {facts.running_version or 'of another source'} -> {version}"
+    if want.pki_pending:
+        return "new certificate authority"
+    unit = _render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
+    new, old = (_effective(settings) for settings in (parse_conf(etcd_conf(want, unit).decode()), facts.running))
+    names = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
+    flags = [name.removeprefix("ETCD_").lower().replace("_", "-") for name in names if name.startswith("ETCD_")]
+    return ", ".join(flags) or ("unit or CA changed" if names else "")
+
+
+def _effective(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings without those that only a member's first start reads."""
+    return {name: value for name, value in settings.items() if not name.startswith("ETCD_INITIAL_")}
+
+
+def _fingerprint(want: Want, unit: bytes) -> str:
+    digest = hashlib.sha256(unit)
+    if want.pki:
+        digest.update(want.pki.client_ca + want.pki.peer_ca)
+    return digest.hexdigest()[:16]
+
+
+def _flag_value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _extra(sections: Mapping[str, Mapping[str, Any]]) -> Callable[[str], str]:
+    def lines(section: str) -> str:
+        rows = []
+        for key, value in sections.get(section, {}).items():
+            values = value if isinstance(value, list) else [value]
+            rows += [f"{key}={'yes' if each is True else 'no' if each is False else each}" for each in values]
+        return "\n".join(["# From config.yaml", *rows, ""]) if rows else ""
+
+    return lines
+
+
+def quoted(value: str) -> str:
+    """A value as systemd's EnvironmentFile and a POSIX shell both read it back unchanged."""
+    for special in ("\\", '"', "$", "`"):
+        value = value.replace(special, "\\" + special)
+    return f'"{value}"'
+
+
+@cache
+def _templates() -> Environment:
+    environment = Environment(  # noqa: S701 - configuration files, not HTML
+        loader=FileSystemLoader(layout.TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quoted"] = quoted
+    environment.globals["layout"] = layout
+    return environment
+
+
+def _render(template: str, **values: object) -> bytes:
+    return _templates().get_template(template).render(**values).encode()

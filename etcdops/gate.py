@@ -1,0 +1,112 @@
+"""Is it safe to go on?  One question about the whole cluster, asked through every member, with one answer.
+
+Green on one endpoint proves little (etcd-operations 3.1): a member that never started, a second leader or
+a lagging follower hides behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from etcdops import etcd, layout
+from etcdops.config import Config
+from etcdops.errors import OpsError, Unhealthy
+from etcdops.etcd import View
+from etcdops.facts import WAIT, parse_answers
+from etcdops.ssh import Fleet, Host
+
+LAG_LIMIT = 1000  # raft entries that a follower may be behind
+POLL = 0.2  # seconds between two looks
+
+Views = Mapping[str, View | OpsError]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``reasons``: what speaks against going on, one line each; none: the cluster is healthy."""
+
+    reasons: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return not self.reasons
+
+
+def ask(host: Host, queries: str = "health status members") -> View:
+    """What the member on ``host`` says, in one round trip."""
+    head = f"QUERIES='{queries}' WAIT={WAIT}"
+    script = "\n".join((head, layout.script("prelude", "etcd")))
+    return parse_answers(host.run(script).stdout)
+
+
+def judge(config: Config, views: Views) -> Verdict:
+    """The verdict on what every member said; a host that could not be asked counts against it."""
+    reasons = []
+    seen = {name: view for name, view in views.items() if isinstance(view, View)}
+    for name, view in views.items():
+        if isinstance(view, OpsError):
+            reasons.append(f"{name}: {view.message}")
+        elif not view.healthy:
+            reasons.append(f"{name}: {view.complaint or 'etcd does not answer'}")
+        elif view.complaint:
+            reasons.append(f"{name}: {view.complaint}")
+    statuses = {name: view.status for name, view in seen.items() if view.status}
+    leaders = {status.leader for status in statuses.values()}
+    if len({status.cluster_id for status in statuses.values()}) > 1:
+        reasons.append("the members are in different clusters")
+    if statuses and leaders == {0}:
+        reasons.append("no leader")
+    elif len(leaders) > 1:
+        reasons.append("the members do not agree who leads")
+    head = max((status.index for status in statuses.values()), default=0)
+    for name, status in statuses.items():
+        if head - status.applied > LAG_LIMIT:
+            reasons.append(f"{name}: {head - status.applied} entries behind")
+        reasons += [f"{name}: {error}" for error in status.errors if error not in " ".join(reasons)]
+    reasons += _membership(config, seen)
+    return Verdict(tuple(dict.fromkeys(reasons)))
+
+
+def _membership(config: Config, views: Mapping[str, View]) -> list[str]:
+    reasons = []
+    lists = {name: frozenset(view.members) for name, view in views.items() if view.members}
+    if len(set(lists.values())) > 1:
+        reasons.append("the members do not agree who is a member")
+    configured = {member.name for member in config.members}
+    for members in list(lists.values())[:1]:
+        names = {member.name for member in members if member.started}
+        reasons += [f"{name} is not a member of the cluster" for name in sorted(configured - names)]
+        reasons += [f"member {name} is not in config.yaml" for name in sorted(names - configured)]
+        reasons += [
+            f"member {member.id:x} at {', '.join(member.peer_urls)} has never started"
+            for member in members
+            if not member.started and not configured - names
+        ]
+        reasons += [f"{member.name} is a learner still" for member in members if member.learner]
+    return reasons
+
+
+def pass_through(fleet: Fleet, config: Config, *, seconds: float) -> Mapping[str, View]:
+    """Wait until the cluster is healthy; ``Unhealthy`` after ``seconds`` with every reason that is left."""
+    deadline = time.monotonic() + seconds
+    while True:
+        views = fleet.map(ask)
+        verdict = judge(config, views)
+        if verdict:
+            return {name: view for name, view in views.items() if isinstance(view, View)}
+        if time.monotonic() >= deadline:
+            raise Unhealthy("; ".join(verdict.reasons), hint="inv status shows every member")
+        time.sleep(POLL)
+
+
+def may_take_down(config: Config, views: Views, name: str) -> str:
+    """Why ``name`` must not be taken down now, '' when a quorum stays without it."""
+    voters = len(config.members)
+    healthy = [other for other, view in views.items() if isinstance(view, View) and view.healthy]
+    if name not in healthy or voters == 1 or etcd.may_stop_one(voters, len(healthy)):
+        return ""
+    return (
+        f"{len(healthy)} of {voters} members are healthy and {etcd.quorum(voters)} must stay: "
+        f"without {name} the cluster would stop"
+    )

@@ -1,0 +1,60 @@
+"""Decide, for the cluster as a whole: its token, and which members to start or restart in which order.  Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from etcdops.config import Config
+from etcdops.facts import HostFacts
+
+
+def token(config: Config, facts: Mapping[str, HostFacts]) -> str:
+    """The token of this incarnation: the one the members started with, else one that is left from a run that was
+    cut short before any member started, else a new one.
+
+    A token of its own for each incarnation keeps the members of an old one from ever joining the new one.
+    """
+    started = [fact.conf for fact in facts.values() if fact.has_data]
+    prepared = [
+        fact.conf
+        for fact in facts.values()
+        if fact.conf.get("ETCD_INITIAL_CLUSTER_STATE") == "new"  # once a cluster has formed, it says "existing"
+        and fact.conf.get("ETCD_INITIAL_CLUSTER_TOKEN", "").startswith(f"{config.cluster.name}-")
+    ]
+    for conf in (*started, *prepared):
+        if conf.get("ETCD_INITIAL_CLUSTER_TOKEN"):
+            return conf["ETCD_INITIAL_CLUSTER_TOKEN"]
+    return f"{config.cluster.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """``start``: members that are not ready, with what systemctl has to do, side by side.  ``restart``: members
+    that serve, but run with something old, with the reason; one at a time, in this order."""
+
+    start: Mapping[str, str]
+    restart: Mapping[str, str]
+
+
+def rollout(facts: Mapping[str, HostFacts], stale: Mapping[str, str]) -> Rollout:
+    """Who is started and who is restarted; ``stale`` says why a running member must be restarted, '' if it
+    need not be.
+
+    The leader comes last: each restart before it then costs no election, and it hands over to an up-to-date peer.
+    """
+    ready = [name for name, fact in facts.items() if fact.unit.active == "active"]
+    return Rollout(
+        start={
+            name: "restart" if fact.is_running and stale[name] else "start"
+            for name, fact in facts.items()
+            if name not in ready
+        },
+        restart={name: stale[name] for name in sorted(ready, key=lambda name: _leads(facts[name])) if stale[name]},
+    )
+
+
+def _leads(fact: HostFacts) -> bool:
+    return fact.view.status is not None and fact.view.status.is_leader
