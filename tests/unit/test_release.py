@@ -14,6 +14,7 @@ import socket
 import struct
 import tarfile
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -221,7 +222,9 @@ def test_a_break_restarts_where_the_server_cannot_resume(site: Site, cache: Path
 def test_a_stalled_server_is_left(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     site.breaks = ["stall"]
+    begin = time.monotonic()
     assert releases(site, cache).obtain(VERSION, ARCH).path.read_bytes() == GOOD
+    assert time.monotonic() - begin < 5
 
 
 def test_a_trickle_is_left(site: Site, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
