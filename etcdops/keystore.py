@@ -1,0 +1,304 @@
+"""The folder ``pki.dir`` on this machine: what is in it, what must be made or renewed and why, and making it.
+
+    ca.pem, ca-key.pem                  the clients' CA, under the guide's names
+    peer-ca.pem, peer-ca-key.pem        the peers' CA, so that no client certificate can act as a peer
+    members/NAME/server.pem, server-key.pem, peer.pem, peer-key.pem
+    client.pem, client-key.pem          the operator's
+
+A ca.pem that stands there without a peer-ca.pem was brought by the user, and signs for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from etcdops import atomic
+from etcdops.config import Member, PkiSection
+from etcdops.errors import UsageError
+
+if TYPE_CHECKING:  # `cryptography` takes 75 ms to import: a task that touches no certificate does not pay that
+    from etcdops.pki import CA, LeafRequest, Pair
+
+OPERATOR = "root"  # once auth is enabled a client's CN is its user, and root is etcd's superuser
+CLIENTS, PEERS = "ca", "peer-ca"
+COMMON_NAMES = {CLIENTS: "etcd client CA", PEERS: "etcd peer CA"}
+NONE_YET = "there is none yet"
+
+Action = Literal["keep", "make", "renew", "tighten"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What happens to one file of the folder: ``path`` is relative to it, ``why`` is for a person.
+
+    A certificate stands for its key, too.  ``tighten`` takes a key's permissions away from all but its owner.
+    """
+
+    path: str
+    action: Action
+    why: str
+
+
+@dataclass(frozen=True)
+class MemberPki:
+    """What one member's host gets: whom to trust on each port, and what to show there."""
+
+    client_ca: bytes
+    peer_ca: bytes
+    server: Pair
+    peer: Pair
+
+    @property
+    def server_pem(self) -> bytes:
+        """Certificate and key of the client port in one file, so that one rename swaps both."""
+        return self.server.pem
+
+    @property
+    def peer_pem(self) -> bytes:
+        """The same for the peer port."""
+        return self.peer.pem
+
+
+class _Authority(NamedTuple):
+    """A CA and the name of its files; without ``ca`` it is still to be made."""
+
+    stem: str
+    ca: CA | None
+
+
+class _Leaf(NamedTuple):
+    """A leaf that there should be: the name of its files, what is in it, who issues it, what happens to it."""
+
+    stem: str
+    request: LeafRequest
+    ca: CA | None
+    items: list[Item]
+
+
+class Keystore:
+    """The certificates and keys in ``folder``.  ``settings`` say how new ones are made; what is valid is kept.
+
+    ``UsageError`` says what is wrong with the files there, ``OpsError`` why one could not be written.
+    """
+
+    def __init__(self, folder: Path, settings: PkiSection) -> None:
+        self.folder = folder
+        self.settings = settings
+
+    def plan_ca(self, now: datetime) -> list[Item]:
+        """What ``make_ca`` would do; reads only."""
+        items, authorities = [], self._authorities()
+        for stem, ca in authorities:
+            if ca is None:
+                why = "the last run was interrupted" if self._interrupted(stem) else NONE_YET
+                items.append(Item(f"{stem}.pem", "make", why))
+                continue
+            with self._naming_the_file(stem):
+                why = _until(ca.issuer(now).not_valid_after_utc, now)
+            both = ", signs for clients and peers" if len(authorities) == 1 else ""
+            items += [Item(f"{stem}.pem", "keep", why + both), *self._lax(stem)]
+        return items
+
+    def make_ca(self, now: datetime) -> list[Item]:
+        """Make the CAs that are missing; one that is there is never replaced."""
+        from etcdops.pki import CA
+
+        self.plan_ca(now)  # what is wrong is said before the folder is made
+        atomic.private_folder(self.folder)
+        with atomic.locked(self.folder):
+            items = self.plan_ca(now)
+            files: list[atomic.NewFile] = []
+            # The peers' CA comes first: a clients' CA on its own is one that the user brought.
+            for stem in (PEERS, CLIENTS):
+                if self._interrupted(stem):
+                    atomic.staged(self._cert(stem)).replace(self._cert(stem))
+                elif any(item.path == f"{stem}.pem" and item.action == "make" for item in items):
+                    ca = CA.create(COMMON_NAMES[stem], self.settings.key, self.settings.ca_lifetime, now)
+                    files += self._files(stem, ca.cert_pem, ca.key_pem)
+            self._apply(items, files)
+        return items
+
+    def plan_leaves(self, members: Sequence[Member], now: datetime) -> list[Item]:
+        """What ``make_leaves`` would do; reads only.  Before there is a CA, every leaf is to be made."""
+        return [item for leaf in self._leaves(members, now) for item in leaf.items]
+
+    def make_leaves(self, members: Sequence[Member], now: datetime) -> list[Item]:
+        """Issue what is missing or stale; nothing is written before all of it has been issued."""
+        if any(authority.ca is None for authority in self._authorities()):
+            raise self._no_ca()
+        with atomic.locked(self.folder):
+            leaves = self._leaves(members, now)
+            files: list[atomic.NewFile] = []
+            for stem, request, ca, (item, *_) in leaves:
+                if item.action != "keep":
+                    assert ca is not None  # looked for above, and never removed
+                    pair = ca.issue(request, self.settings.key, self.settings.leaf_lifetime, now)
+                    files += self._files(stem, pair.cert_pem, pair.key_pem)
+            items = [item for leaf in leaves for item in leaf.items]
+            self._apply(items, files)
+        return items
+
+    def member_files(self, member: Member, now: datetime) -> MemberPki:
+        """What goes on the member's host; ``UsageError`` if some of it is missing or would not work there."""
+        found, authorities = {}, self._authorities()
+        for stem, request in _requests(member):
+            ca = _issuing(authorities, request).ca
+            if ca is None:
+                raise self._no_ca()
+            pair, fault = self._check(stem, request, ca, now)
+            if pair is None or fault:
+                raise UsageError(f"{self._cert(stem)}: {fault}", hint="run 'inv gen-server-cert'")
+            found[request.role] = (ca.cert_pem, pair)
+        (client_ca, server), (peer_ca, peer) = found["server"], found["peer"]
+        return MemberPki(client_ca, peer_ca, server, peer)
+
+    def _authorities(self) -> list[_Authority]:
+        """The CAs that there should be: one for both roles where the user brought one, else two."""
+        peers = self._read(self._cert(PEERS)) or self._read(self._key(PEERS))
+        brought = self._read(self._cert(CLIENTS)) and not peers
+        return [_Authority(stem, self._load_ca(stem)) for stem in ((CLIENTS,) if brought else (CLIENTS, PEERS))]
+
+    def _load_ca(self, stem: str) -> CA | None:
+        cert, key = self._read(self._cert(stem)), self._read(self._key(stem))
+        if cert is None and (key is None or self._interrupted(stem)):
+            return None
+        if cert is None:
+            raise UsageError(
+                f"{self._key(stem)}: its certificate {stem}.pem is missing",
+                hint=f"put it beside the key, or move the key out of {self.folder} and run 'inv gen-ca'",
+            )
+        from etcdops.pki import CA
+
+        with self._naming_the_file(stem):
+            return CA.load(cert, key)
+
+    def _interrupted(self, stem: str) -> bool:
+        """Whether a run that made this CA was killed between the renames of its key and its certificate."""
+        cert = self._cert(stem)
+        return self._key(stem).exists() and not cert.exists() and atomic.staged(cert).exists()
+
+    def _leaves(self, members: Sequence[Member], now: datetime) -> list[_Leaf]:
+        from etcdops.pki import LeafRequest
+
+        authorities = self._authorities()
+        requests = [request for member in members for request in _requests(member)]
+        requests.append(("client", LeafRequest("client", OPERATOR)))
+        return [self._leaf(stem, request, _issuing(authorities, request), now) for stem, request in requests]
+
+    def _leaf(self, stem: str, request: LeafRequest, authority: _Authority, now: datetime) -> _Leaf:
+        pair, why = self._check(stem, request, authority.ca, now)
+        action: Action = "make" if why == NONE_YET else "renew"
+        if authority.ca:
+            if pair and not why:
+                action, why = _age(pair, authority.ca, now)
+            else:
+                self._require_issuer(authority.stem, authority.ca, f"{stem}.pem is needed: {why}", now)
+        lax = self._lax(stem) if action == "keep" else []
+        return _Leaf(stem, request, authority.ca, [Item(f"{stem}.pem", action, why), *lax])
+
+    def _check(self, stem: str, request: LeafRequest, ca: CA | None, now: datetime) -> tuple[Pair | None, str]:
+        """The pair that is there, and why it will not do."""
+        from etcdops.pki import Pair
+
+        cert, key = self._read(self._cert(stem)), self._read(self._key(stem))
+        if cert is None:
+            return None, NONE_YET
+        if key is None:
+            return None, "its key is missing"
+        pair = Pair(cert, key)
+        return pair, ca.fault(pair, request, now) if ca else "the CA is new"
+
+    def _require_issuer(self, stem: str, ca: CA, need: str, now: datetime) -> None:
+        with self._naming_the_file(stem):
+            ca.issuer(now)
+        if ca.key_pem is None:
+            raise UsageError(
+                f"{self._key(stem)}: the CA's key is missing, and {need}",
+                hint="put the CA's key there, or the certificate and its key, issued where the CA's key is",
+            )
+
+    def _lax(self, stem: str) -> list[Item]:
+        """The key, if others may read it: that is how cp and scp leave one that was brought."""
+        key = self._key(stem)
+        mode = key.stat().st_mode & 0o777 if key.exists() else 0
+        why = f"others can read it: mode {mode:04o} to 0600"
+        return [Item(f"{stem}-key.pem", "tighten", why)] if mode & 0o077 else []
+
+    def _apply(self, items: Sequence[Item], files: Sequence[atomic.NewFile]) -> None:
+        atomic.write(files)
+        for item in items:
+            if item.action == "tighten":
+                atomic.tighten(self.folder / item.path)
+
+    def _files(self, stem: str, cert_pem: bytes, key_pem: bytes | None) -> list[atomic.NewFile]:
+        """The key first: a leaf whose key alone was replaced does not match, and is issued again."""
+        assert key_pem is not None  # whoever has issued something has its key
+        key = atomic.NewFile(self._key(stem), key_pem, 0o600)
+        return [key, atomic.NewFile(self._cert(stem), cert_pem, 0o644)]
+
+    def _cert(self, stem: str) -> Path:
+        return self.folder / f"{stem}.pem"
+
+    def _key(self, stem: str) -> Path:
+        return self.folder / f"{stem}-key.pem"
+
+    def _read(self, path: Path) -> bytes | None:
+        """What is in ``path``; None if it is not there."""
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            hint = "make it readable for yourself, or name another folder: pki.dir in the configuration"
+            raise UsageError(f"{path}: {error.strerror or error}", hint=hint) from None
+
+    @contextmanager
+    def _naming_the_file(self, stem: str) -> Iterator[None]:
+        """Say which file of a CA it is that ``pki`` found fault with."""
+        from etcdops.certificate import PemError
+
+        try:
+            yield
+        except PemError as error:
+            path = self._key(stem) if error.part == "key" else self._cert(stem)
+            raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
+
+    def _no_ca(self) -> UsageError:
+        return UsageError(f"{self.folder}: there is no CA yet", hint="run 'inv gen-ca'")
+
+
+def _requests(member: Member) -> list[tuple[str, LeafRequest]]:
+    """The leaves of one member: what its client port shows, and what its peer port shows."""
+    from etcdops.pki import LeafRequest
+
+    folder = f"members/{member.name}"
+    return [
+        (f"{folder}/server", LeafRequest("server", member.name, (member.address,))),
+        (f"{folder}/peer", LeafRequest("peer", member.name, (member.address,))),
+    ]
+
+
+def _issuing(authorities: Sequence[_Authority], request: LeafRequest) -> _Authority:
+    return authorities[-1] if request.role == "peer" else authorities[0]
+
+
+def _age(pair: Pair, ca: CA, now: datetime) -> tuple[Action, str]:
+    """Whether a pair without fault is old enough to be renewed.
+
+    It is kept if a new one would end no later, as close to the end of the CA, or if the CA's key is elsewhere.
+    """
+    from etcdops.certificate import inspect
+
+    info = inspect(pair.cert_pem)
+    why = _until(info.not_after, now)
+    gains = ca.key_pem is not None and ca.issuer(now).not_valid_after_utc > info.not_after
+    return ("renew", f"only {why}") if now >= info.renew_from and gains else ("keep", why)
+
+
+def _until(end: datetime, now: datetime) -> str:
+    return f"valid until {end:%Y-%m-%d}, days left: {(end - now).days}"
