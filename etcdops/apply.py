@@ -78,7 +78,7 @@ def _manifest(changes: Sequence[Change], archive: Archive | None, version: str) 
             case Release() as release:
                 if archive is None:
                     raise ValueError("a release is to be installed, but there is no archive")
-                lines.append(("release", release.version, archive.sha256, archive.top, " ".join(release.programs)))
+                lines.append(("release", release.version, archive.sha256, " ".join(archive.members)))
             case File(path, content, mode, owner):
                 if content is None:
                     raise ValueError(f"{path} has no content yet")

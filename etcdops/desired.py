@@ -60,11 +60,11 @@ def distribute(want: Want) -> list[Resource]:
         User(),
         Directory(layout.CONF_DIR, 0o755),
         Directory(layout.SSL_DIR, 0o750, f"root:{layout.USER}"),
-        File(layout.CLIENT_CA, pki and pki.client_ca),
-        File(layout.PEER_CA, pki and pki.peer_ca),
-        File(layout.SERVER, pki and pki.server_pem, 0o600, ETCD),
+        File(layout.CLIENT_CA, pki.client_ca if pki else None),
+        File(layout.PEER_CA, pki.peer_ca if pki else None),
+        File(layout.SERVER, pki.server_pem if pki else None, 0o600, ETCD),
         Link(layout.SERVER_KEY, "server.pem"),
-        File(layout.PEER, pki and pki.peer_pem, 0o600, ETCD),
+        File(layout.PEER, pki.peer_pem if pki else None, 0o600, ETCD),
         Link(layout.PEER_KEY, "peer.pem"),
     ]
 
@@ -79,14 +79,19 @@ def configure(want: Want) -> list[Resource]:
         File(layout.CONF, etcd_conf(want, unit)),
         File(layout.UNIT, unit),
     ]
-    record = identity(want)
-    if record:
-        resources += [
-            File(layout.IDENTITY, (json.dumps(record, indent=2) + "\n").encode()),
-            Directory(layout.DROPIN_DIR, 0o755),
-            File(layout.GUARD, _render("amnesia-guard.conf.j2")),
-        ]
-    return [*resources, Reloaded()]
+    return [*resources, *record(want), Reloaded()]
+
+
+def record(want: Want) -> list[Resource]:
+    """The identity of a member that has joined its cluster, and the guard of its data; nothing before."""
+    known = identity(want)
+    if not known:
+        return []
+    return [
+        File(layout.IDENTITY, (json.dumps(known, indent=2) + "\n").encode()),
+        Directory(layout.DROPIN_DIR, 0o755),
+        File(layout.GUARD, _render("amnesia-guard.conf.j2")),
+    ]
 
 
 def start(_: Want) -> list[Resource]:

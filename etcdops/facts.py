@@ -24,7 +24,7 @@ MANAGED_PATHS = (
     layout.CONF_DIR, layout.CONF, layout.IDENTITY, layout.SSL_DIR, layout.CLIENT_CA, layout.PEER_CA,
     layout.SERVER, layout.SERVER_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT, layout.DROPIN_DIR,
     layout.GUARD, layout.STATE_DIR, layout.RELEASES, layout.CURRENT,
-    *(f"{layout.BIN_DIR}/{program}" for program in layout.binaries("3.5")),
+    *(f"{layout.BIN_DIR}/{program}" for program in layout.PROGRAMS),
 )  # fmt: skip
 
 
@@ -83,7 +83,7 @@ class HostFacts:
     room: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()
     listeners: tuple[Listener, ...] = ()
-    view: View = View()
+    view: View = field(default_factory=View)
 
     @property
     def running_version(self) -> str:

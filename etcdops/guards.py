@@ -51,7 +51,7 @@ def _host(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
             f"correct 'address' of {member.name} in config.yaml, or 'ssh' if this is another host",
         )
     yield from _room(config, member, facts)
-    for program in layout.binaries(config.cluster.minor):
+    for program in layout.PROGRAMS:
         path = f"{layout.BIN_DIR}/{program}"
         fact = facts.paths.get(path)
         if fact and fact.kind != "link":

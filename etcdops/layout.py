@@ -34,15 +34,11 @@ WAL_DIR = f"{DATA_DIR}/member/wal"
 RELEASES = "/opt/etcd"  # one folder per version
 CURRENT = f"{RELEASES}/current"  # the symlink that an upgrade swaps
 BIN_DIR = "/usr/local/bin"
+PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
 METRICS_PORT = 2381
-
-
-def binaries(minor: str) -> tuple[str, ...]:
-    """The programs of a release line: etcdutl came with 3.5."""
-    return ("etcd", "etcdctl") if minor == "3.4" else ("etcd", "etcdctl", "etcdutl")
 
 
 def script(*names: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from etcdops import layout
 from etcdops.facts import HostFacts, PathFact, parse_conf
+from etcdops.release import programs
 
 ROOT = "root:root"
 ETCD = f"{layout.USER}:{layout.USER}"
@@ -104,7 +105,7 @@ class Release:
     @property
     def programs(self) -> tuple[str, ...]:
         """The programs that the archive must hold."""
-        return layout.binaries(self.version.rpartition(".")[0])
+        return programs(self.version)
 
     def why(self, facts: HostFacts) -> str:
         installed = facts.releases.get(self.version)

@@ -48,11 +48,11 @@ def rollout(facts: Mapping[str, HostFacts], stale: Mapping[str, str]) -> Rollout
     ready = [name for name, fact in facts.items() if fact.unit.active == "active"]
     return Rollout(
         start={
-            name: "restart" if fact.is_running and stale[name] else "start"
+            name: "restart" if fact.is_running and stale.get(name) else "start"
             for name, fact in facts.items()
             if name not in ready
         },
-        restart={name: stale[name] for name in sorted(ready, key=lambda name: _leads(facts[name])) if stale[name]},
+        restart={name: stale[name] for name in sorted(ready, key=lambda name: _leads(facts[name])) if stale.get(name)},
     )
 
 

@@ -17,18 +17,17 @@ trap clean EXIT
 trap 'exit 129' HUP INT TERM PIPE
 tar -xf - -C "$work" --no-same-owner
 
-release() { # version, digest, top folder, programs
+release() { # version, digest, the programs as the archive names them
     target=/opt/etcd/$1
     echo "$2  $work/release" | sha256sum --check --status || { echo "the archive arrived damaged: its SHA-256 is not $2" >&2; return 1; }
     rm -rf -- "$target.etcdops-new"
     mkdir -- "$target.etcdops-new"
     staged="$staged $target"
-    members=
-    for program in $4; do members="$members $3/$program"; done
-    # shellcheck disable=SC2086 # lists of words, here and below
-    tar -xzf "$work/release" -C "$target.etcdops-new" --strip-components=1 --no-same-owner --no-same-permissions $members
-    # shellcheck disable=SC2086
-    (cd "$target.etcdops-new" && chmod 755 . $4 && sha256sum $4 >SHA256SUMS && echo "$2" >archive.sha256 && chmod 644 SHA256SUMS archive.sha256)
+    # shellcheck disable=SC2086 # a list of words
+    tar -xzf "$work/release" -C "$target.etcdops-new" --strip-components=1 --no-same-owner --no-same-permissions $3
+    (cd "$target.etcdops-new" && chmod 755 . ./* && sha256sum -- * >"$work/sums" && install -m 644 "$work/sums" SHA256SUMS)
+    echo "$2" >"$target.etcdops-new/archive.sha256"
+    chmod 644 "$target.etcdops-new/archive.sha256"
     "$target.etcdops-new/etcd" --version | grep -qxF "etcd Version: $1" ||
         { echo "the etcd in the archive says it is $("$target.etcdops-new/etcd" --version 2>&1 | head -n 1), not $1" >&2; return 1; }
 }
@@ -50,7 +49,7 @@ while IFS=$tab read -r step a b c d; do
     case $step in
     user) getent passwd etcd >/dev/null || useradd --system --user-group --no-create-home --home-dir /var/lib/etcd --shell /usr/sbin/nologin etcd ;;
     dir) install -d -m "$a" -o "${b%:*}" -g "${b#*:}" -- "$c" ;;
-    release) release "$a" "$b" "$c" "$d" ;;
+    release) release "$a" "$b" "$c" ;;
     file)
         staged="$staged $c"
         install -m "$a" -o "${b%:*}" -g "${b#*:}" -- "$work/$d" "$c.etcdops-new"

@@ -1,0 +1,99 @@
+"""One run of a task: the configuration, the hosts, the output, and what the operator asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from etcdops import configfile
+from etcdops.config import Config
+from etcdops.errors import Refused
+from etcdops.ui import Reporter
+
+if TYPE_CHECKING:
+    from etcdops.keystore import Keystore
+    from etcdops.ssh import Fleet
+
+
+@dataclass
+class Run:
+    """What a step works with.  Hosts are connected when the first command is run on them."""
+
+    path: Path
+    ui: Reporter = field(default_factory=Reporter)
+    dry_run: bool = False
+    yes: bool = False
+    json: bool = False
+    words: tuple[str, ...] = ()  # of the command line, after `--`
+    _fleet: Fleet | None = None
+
+    @cached_property
+    def config(self) -> Config:
+        """The file, read and checked on first use."""
+        return configfile.load(self.path)
+
+    @property
+    def fleet(self) -> Fleet:
+        """Every host of the cluster."""
+        if self._fleet is None:
+            from etcdops.ssh import Fleet
+
+            self._fleet = Fleet(self.config.members, self.config.ssh, self.config.resolve, ask=_asker())
+        return self._fleet
+
+    @cached_property
+    def keystore(self) -> Keystore:
+        """The keys and certificates on this machine."""
+        from etcdops.keystore import Keystore
+
+        return Keystore(self.config.resolve(self.config.pki.dir), self.config.pki)
+
+    @property
+    def names(self) -> list[str]:
+        """The members' names, in the order of the configuration."""
+        return [member.name for member in self.config.members]
+
+    @property
+    def patience(self) -> int:
+        """Seconds to wait for etcd to come up and the cluster to be healthy: ssh.command_timeout."""
+        return int(self.config.ssh.command_timeout)
+
+    @property
+    def cache(self) -> Path:
+        """Where downloads are kept between runs."""
+        home = os.environ.get("XDG_CACHE_HOME")
+        return (Path(home) if home else Path.home() / ".cache") / "etcdops"
+
+    def confirm(self, what: str) -> None:
+        """Ask before something destructive; ``Refused`` unless the operator types yes, or said --yes before."""
+        if self.yes or self.dry_run:
+            return
+        if not sys.stdin.isatty():
+            raise Refused(f"{what} needs a confirmation", hint="say --yes where nobody can be asked")
+        if input(f"{what}. Go on? [yes/no] ").strip().lower() != "yes":
+            raise Refused("not confirmed; nothing was changed")
+
+    def emit(self, value: Any, show: Callable[[], None]) -> None:
+        """The result: as JSON when asked for, else as ``show`` prints it."""
+        if self.json:
+            self.ui.json(value)
+        else:
+            show()
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._fleet is not None:
+            self._fleet.close()
+
+
+def _asker() -> Callable[[str], str] | None:
+    if not sys.stdin.isatty():
+        return None
+    from getpass import getpass
+
+    return getpass

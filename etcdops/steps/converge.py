@@ -1,0 +1,268 @@
+"""Gather, decide, act: the one road that deploy and each of its steps take, as far as each is to go.
+
+A run is a loop of rounds.  The first brings the hosts to what config.yaml asks for; a member that joined in it
+is recorded in a second one.  Killed anywhere and run again, it ends in the same place, since every decision comes
+from what the hosts say.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from etcdops import apply, desired, gate, guards
+from etcdops.desired import Want
+from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.facts import HostFacts, gather
+from etcdops.keystore import Item
+from etcdops.plan import Change, Release, diff
+from etcdops.release import Archive, Releases, architecture
+from etcdops.rollout import Rollout, rollout, token
+from etcdops.run import Run
+
+ALL_STEPS = ("install", "distribute", "configure", "start")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a run is going to do: on each host, then to the members as a whole."""
+
+    facts: Mapping[str, HostFacts]
+    changes: Mapping[str, Sequence[Change]]
+    rollout: Rollout
+    certificates: Sequence[Item] = field(default_factory=tuple)
+    joins: Sequence[str] = ()
+    restart_due: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts on which something is put in place."""
+        return [name for name, changes in self.changes.items() if changes]
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything is as it should be."""
+        return not (self.hosts or self.rollout.start or self.rollout.restart or self.certificates)
+
+    def lines(self) -> dict[str, list[str]]:
+        """What happens on each host, a line each; the same for --dry-run and for a real run."""
+        lines: dict[str, list[str]] = {name: [str(each) for each in changes] for name, changes in self.changes.items()}
+        for name, verb in self.rollout.start.items():
+            lines[name].append(f"systemctl {verb} etcd")
+        for name, why in self.rollout.restart.items():
+            lines[name].append(f"systemctl restart etcd  ({why})")
+        for name in self.joins:
+            lines[name].append("once it has joined: record its identity, guard its data directory")
+        return lines
+
+
+def converge(run: Run, steps: tuple[str, ...]) -> None:
+    """Bring every host to what ``steps`` ask for, and say what was done."""
+    began = time.monotonic()
+    run.ui.step(f"Look at {', '.join(run.names)}")
+    facts = survey(run)
+    decision = decide(run, facts, steps)
+    if run.dry_run:
+        _rehearse(run, decision)
+        return
+    if "distribute" in steps and run.config.cluster.tls:
+        _issue(run)
+        decision = decide(run, facts, steps)
+    _act(run, decision)
+    views: gate.Views = {name: fact.view for name, fact in decision.facts.items()}
+    if "start" in steps:
+        views = _settle(run, decision, steps)
+    _close(run, decision, steps, views, time.monotonic() - began)
+
+
+def survey(run: Run) -> dict[str, HostFacts]:
+    """The facts of every host, all at once; ``HostsFailed`` when any cannot be asked, ``Refused`` when unsafe."""
+    facts = run.fleet.all(gather)
+    guards.check(run.config, facts)
+    return facts
+
+
+def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> Decision:
+    """What to do on each host and to the cluster.  Reads the PKI folder; changes nothing."""
+    certificates: Sequence[Item] = ()
+    if "distribute" in steps and run.config.cluster.tls:
+        certificates = [item for item in _planned(run) if item.action != "keep"]
+    wants = _wants(run, facts, pending=bool(certificates))
+    changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
+    stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
+    if steps != ALL_STEPS:  # a step alone never restarts; it says that a restart is due
+        due = {name: why for name, why in stale.items() if why and "configure" in steps}
+        start = rollout(facts, {}).start if "start" in steps else {}
+        return Decision(facts, changes, Rollout(start, {}), certificates, _joins(facts, start), due)
+    roll = rollout(facts, stale)
+    return Decision(facts, changes, roll, certificates, _joins(facts, roll.start))
+
+
+def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:
+    return [name for name in start if not facts[name].identity]
+
+
+def _wants(run: Run, facts: Mapping[str, HostFacts], *, pending: bool) -> dict[str, Want]:
+    incarnation = token(run.config, facts)
+    tls, now = run.config.cluster.tls, datetime.now(UTC)
+    return {
+        member.name: Want(
+            run.config,
+            member,
+            facts[member.name],
+            incarnation,
+            pki=run.keystore.member_files(member, now) if tls and not pending else None,
+            pki_pending=tls and pending,
+        )
+        for member in run.config.members
+    }
+
+
+def _planned(run: Run) -> list[Item]:
+    now = datetime.now(UTC)
+    return [*run.keystore.plan_ca(now), *run.keystore.plan_leaves(run.config.members, now)]
+
+
+def _issue(run: Run) -> None:
+    """gen-ca and gen-server-cert, as far as something is missing or stale."""
+    now = datetime.now(UTC)
+    items = [*run.keystore.make_ca(now), *run.keystore.make_leaves(run.config.members, now)]
+    made = [item for item in items if item.action != "keep"]
+    if made:
+        run.ui.step(f"Issue certificates in {run.config.pki.dir}")
+        show_items(run, made)
+
+
+def show_items(run: Run, items: Iterable[Item]) -> None:
+    """What was done, or is to be done, to each file of the PKI folder."""
+    for item in items:
+        run.ui.line(f"{item.action:<6} {item.path}  ({item.why})")
+
+
+def _rehearse(run: Run, decision: Decision) -> None:
+    for item in decision.certificates:
+        run.ui.result(f"here  {item.action} {run.config.pki.dir}/{item.path}  ({item.why})")
+    for name, lines in decision.lines().items():
+        for line in lines:
+            run.ui.result(f"{name}  {line}")
+    if decision.empty:
+        run.ui.result("nothing to do")
+
+
+def _act(run: Run, decision: Decision) -> None:
+    """Put the changes in place; start what does not run, restart what runs with something old."""
+    turns = decision.rollout.restart
+    lines = {name: each for name, each in decision.lines().items() if each}
+    if lines:
+        run.ui.step(f"Change {', '.join(lines)}")
+        run.ui.changes(lines)
+    archives = _archives(run, decision)
+    # What a running member would only take up at its restart reaches its host in its turn, so that a mistake
+    # meets one member and not all; a release may lie ready before.
+    early = {
+        name: [each for each in changes if name not in turns or isinstance(each.resource, Release)]
+        for name, changes in decision.changes.items()
+    }
+    _push(run, decision, early, archives)
+    if decision.rollout.start:
+        run.ui.step(f"Start {', '.join(decision.rollout.start)}")
+        _start(run, decision.rollout.start)
+    for name, why in turns.items():
+        run.ui.step(f"Restart {name} ({why})")
+        late = [each for each in decision.changes[name] if not isinstance(each.resource, Release)]
+        _restart(run, decision, name, late)
+
+
+def _archives(run: Run, decision: Decision) -> dict[str, Archive]:
+    """The archive for each host that needs one; fetched and checked before anything is pushed anywhere."""
+    version = run.config.cluster.version
+    needed = {
+        name: str(architecture(decision.facts[name].machine))
+        for name, changes in decision.changes.items()
+        if any(isinstance(change.resource, Release) for change in changes)
+    }
+    if not needed:
+        return {}
+    with run.ui.transfer("download") as progress:
+        releases = Releases(run.config.release, run.config.resolve, run.cache, progress)
+        by_arch = {arch: releases.obtain(version, arch) for arch in sorted(set(needed.values()))}
+    return {name: by_arch[arch] for name, arch in needed.items()}
+
+
+def _push(
+    run: Run, decision: Decision, changes: Mapping[str, Sequence[Change]], archives: Mapping[str, Archive]
+) -> None:
+    names = [name for name, each in changes.items() if each]
+    if not names:
+        return
+    version = run.config.cluster.version
+    with run.ui.transfer("send to") as progress:
+        run.fleet.all(
+            lambda host: apply.push(
+                host,
+                changes[host.name],
+                archives.get(host.name),
+                version,
+                lambda done, total: progress(host.name, done, total),
+            ),
+            names,
+        )
+
+
+def _start(run: Run, verbs: Mapping[str, str]) -> None:
+    run.fleet.all(lambda host: apply.service(host, verbs[host.name], seconds=run.patience), list(verbs))
+
+
+def _restart(run: Run, decision: Decision, name: str, late: Sequence[Change]) -> None:
+    """One member, between two looks at the whole cluster; a member that stays away ends the run."""
+    views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    unsafe = gate.may_take_down(run.config, views, name)
+    if unsafe:
+        raise Refused(unsafe, host=name, hint="bring the other members back first: inv status")
+    try:
+        if late:
+            run.fleet.all(lambda host: apply.push(host, late, None, run.config.cluster.version), [name])
+        _start(run, {name: "restart"})
+        gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    except OpsError as error:
+        raise _stopped(run, decision, name, error) from None
+
+
+def _stopped(run: Run, decision: Decision, name: str, error: OpsError) -> OpsError:
+    """The error of a member that did not come back, with what was left alone."""
+    inner = next(iter(getattr(error, "errors", ())), error)
+    others = [other for other in decision.rollout.restart if other != name]
+    left = f"; {', '.join(others)} not touched after it" if others else ""
+    return HostError(
+        f"{inner.message}{left}", host=name, hint="correct config.yaml and run the same command again; inv status"
+    )
+
+
+def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
+    """The whole cluster healthy; members that joined in this run recorded and guarded."""
+    views: gate.Views = {name: fact.view for name, fact in decision.facts.items()}
+    if decision.rollout.start or decision.rollout.restart or not gate.judge(run.config, views):
+        run.ui.step("Check the cluster")
+        views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    if decision.joins:
+        facts = run.fleet.all(gather)
+        wanted = desired.configure if "configure" in steps else desired.record
+        wants = _wants(run, facts, pending=False)
+        _push(run, decision, {name: diff(wanted(want), facts[name]) for name, want in wants.items()}, {})
+    return views
+
+
+def _close(run: Run, decision: Decision, steps: tuple[str, ...], views: gate.Views, seconds: float) -> None:
+    """The last line: what is true now."""
+    done = "nothing to do" if decision.empty else "done"
+    text = f"{done} in {seconds:.1f} s"
+    if "start" in steps:
+        verdict = gate.judge(run.config, views)
+        if not verdict:
+            raise Unhealthy("; ".join(verdict.reasons), hint="inv status")
+        text += f": {len(views)} members healthy, etcd {run.config.cluster.version}"
+    run.ui.result(text)
+    for name, why in decision.restart_due.items():
+        run.ui.warn(f"{name} runs with the old configuration still ({why}); inv restart")

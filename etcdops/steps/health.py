@@ -1,0 +1,176 @@
+"""health, status, members: the guide's `endpoint health`, `endpoint status` and `member list`, as tables.
+
+Every member is asked through its own loopback endpoint, all at once, so that a host that is down hides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from etcdops import gate
+from etcdops.config import Member
+from etcdops.errors import HostsFailed, OpsError, Unhealthy
+from etcdops.etcd import EndpointStatus, View
+from etcdops.run import Run
+
+MIB = 1 << 20
+
+
+def health(run: Run) -> None:
+    """Is every member able to commit?"""
+    views = run.fleet.map(lambda host: gate.ask(host, "health"))
+    rows = [_health(member, views[member.name]) for member in run.config.members]
+    columns = ("member", "endpoint", "healthy", "took", "why not")
+    run.emit(
+        rows,
+        lambda: run.ui.table(
+            columns,
+            [
+                (
+                    row["member"],
+                    row["endpoint"],
+                    "yes" if row["healthy"] else "no",
+                    f"{row['took_ms']:.1f} ms" if row["healthy"] else "",
+                    row["error"],
+                )
+                for row in rows
+            ],
+        ),
+    )
+    _verdict(views, [f"{row['member']}: {row['error']}" for row in rows if not row["healthy"]])
+
+
+def _health(member: Member, view: View | OpsError) -> dict[str, Any]:
+    answered = view if isinstance(view, View) else View()
+    return {
+        "member": member.name,
+        "endpoint": f"{member.address}",
+        "healthy": bool(answered.healthy),
+        "took_ms": answered.took,
+        "error": _complaint(view),
+    }
+
+
+def _complaint(view: View | OpsError) -> str:
+    if isinstance(view, OpsError):
+        return view.message
+    return view.complaint or ("" if view.healthy else "etcd does not run")
+
+
+def status(run: Run) -> None:
+    """Role, version, size, lag, alarms and certificates of every member."""
+    views = run.fleet.map(gate.ask)
+    head = max((view.status.index for view in views.values() if isinstance(view, View) and view.status), default=0)
+    rows = [_status(member, views[member.name], head) for member in run.config.members]
+    verdict = gate.judge(run.config, views)
+    document = {"cluster": run.config.cluster.name, "healthy": bool(verdict), "reasons": verdict.reasons}
+    run.emit({**document, "members": rows}, lambda: _show_status(run, rows))
+    _verdict(views, verdict.reasons)
+
+
+def _status(member: Member, view: View | OpsError, head: int) -> dict[str, Any]:
+    row: dict[str, Any] = {"member": member.name, "address": member.address, "healthy": False, "role": "down"}
+    if isinstance(view, OpsError):
+        return {**row, "role": "unreachable", "errors": [view.message]}
+    row["healthy"] = bool(view.healthy)
+    row["errors"] = [view.complaint] if view.complaint else []
+    if view.status:
+        row |= _figures(view.status, head)
+        row["errors"] += [error for error in view.status.errors if error not in row["errors"]]
+    if view.certificate:
+        row["certificate_days_left"] = _days_left(view.certificate)
+    return row
+
+
+def _figures(status: EndpointStatus, head: int) -> dict[str, Any]:
+    return {
+        "role": status.role,
+        "version": status.version,
+        "member_id": f"{status.member_id:x}",
+        "cluster_id": f"{status.cluster_id:x}",
+        "db_size": status.db_size,
+        "db_in_use": status.db_in_use,
+        "revision": status.revision,
+        "raft_term": status.term,
+        "raft_index": status.index,
+        "lag": max(0, head - status.applied),
+    }
+
+
+def _days_left(certificate: str) -> int:
+    from etcdops import certificate as x509
+
+    return x509.inspect(certificate.encode()).days_left(datetime.now(UTC))
+
+
+def _show_status(run: Run, rows: list[dict[str, Any]]) -> None:
+    def cell(key: str, form: Callable[[Any], str] = str) -> Callable[[dict[str, Any]], str]:
+        return lambda row: form(row[key]) if key in row else ""
+
+    columns: Mapping[str, Callable[[dict[str, Any]], str]] = {
+        "member": cell("member"),
+        "address": cell("address"),
+        "role": cell("role"),
+        "healthy": cell("healthy", lambda value: "yes" if value else "no"),
+        "version": cell("version"),
+        "db": lambda row: _size(row["db_size"], row["db_in_use"]) if "db_size" in row else "",
+        "term": cell("raft_term"),
+        "index": cell("raft_index"),
+        "lag": cell("lag"),
+        "cert": cell("certificate_days_left", lambda days: f"{days} d"),
+        "errors": cell("errors", "; ".join),
+    }
+    run.ui.table(list(columns), [[show(row) for show in columns.values()] for row in rows])
+
+
+def _size(total: int, used: int) -> str:
+    share = round(100 * used / total) if total else 0
+    return f"{total / MIB:.1f} MiB, {share} % in use"
+
+
+def members(run: Run) -> None:
+    """The membership as the cluster itself knows it."""
+    views = run.fleet.map(gate.ask)
+    lists = [view.members for view in views.values() if isinstance(view, View) and view.members]
+    if not lists:
+        raise Unhealthy("no member can tell who is in the cluster", hint="inv status")
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"{member.id:x}",
+            "name": member.name,
+            "started": member.started,
+            "learner": member.learner,
+            "peer_urls": list(member.peer_urls),
+            "client_urls": list(member.client_urls),
+        }
+        for member in lists[0]
+    ]
+    columns = ("id", "name", "state", "peer URLs", "client URLs")
+    run.emit(
+        rows,
+        lambda: run.ui.table(
+            columns,
+            [
+                (
+                    each["id"],
+                    each["name"],
+                    "learner" if each["learner"] else "voter" if each["started"] else "never started",
+                    " ".join(each["peer_urls"]),
+                    " ".join(each["client_urls"]),
+                )
+                for each in rows
+            ],
+        ),
+    )
+    _verdict(views, gate.judge(run.config, views).reasons)
+
+
+def _verdict(views: gate.Views, reasons: list[str] | tuple[str, ...]) -> None:
+    """4 when a host could not be asked, 5 when the cluster is not healthy, as the last word on stderr."""
+    unreachable = [view for view in views.values() if isinstance(view, OpsError)]
+    if unreachable:
+        raise HostsFailed(unreachable)
+    if reasons:
+        raise Unhealthy("; ".join(reasons))

@@ -1,0 +1,115 @@
+"""keys, get, put, del and etcdctl: the guide's common commands, with endpoints and certificates filled in."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from typing import Any
+
+from etcdops import layout
+from etcdops.errors import HostsFailed, OpsError, UsageError
+from etcdops.run import Run
+from etcdops.ssh import Completed, Host
+
+SCRIPT = 'exec etcdctl "$@"'
+
+
+def keys(run: Run, prefix: str, limit: int) -> None:
+    """The names of keys below ``prefix``; all of them when it is empty."""
+    words = ["get", "--prefix", "--keys-only", "--write-out=json", f"--limit={limit}", "--", prefix]
+    found = _json(run, words)
+    names = [_text(each["key"]) for each in found.get("kvs", ())]
+    run.emit({"keys": names, "count": found.get("count", 0)}, lambda: _lines(run, names))
+    if found.get("more") and not run.json:
+        run.ui.warn(f"{found['count'] - len(names)} more; --limit=0 shows all")
+
+
+def get(run: Run, key: str) -> None:
+    """The value of one key, byte for byte."""
+    found = _json(run, ["get", "--write-out=json", "--", key]).get("kvs", ())
+    if not found:
+        raise OpsError(f"there is no key {key}", hint="inv keys")
+    value = found[0]
+    if run.json:
+        revisions = {name: value[name] for name in ("create_revision", "mod_revision", "version")}
+        run.ui.json({"key": key, "value": _text(value.get("value", "")), **revisions})
+        return
+    raw = base64.b64decode(value.get("value", ""))
+    sys.stdout.buffer.write(raw if not sys.stdout.isatty() or raw.endswith(b"\n") else raw + b"\n")
+    sys.stdout.flush()
+
+
+def put(run: Run, key: str, value: str) -> None:
+    """Set a key; ``-`` takes the value from standard input.  It travels there, too: no ``ps`` shows it."""
+    content = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
+    revision = _json(run, ["put", "--write-out=json", "--", key], content)["header"]["revision"]
+    run.emit({"key": key, "revision": revision}, lambda: run.ui.result(f"{key} set at revision {revision}"))
+
+
+def delete(run: Run, key: str) -> None:
+    """Delete one key."""
+    deleted = _json(run, ["del", "--write-out=json", "--", key]).get("deleted", 0)
+    run.emit({"key": key, "deleted": deleted}, lambda: run.ui.result(f"{deleted} deleted"))
+
+
+def etcdctl(run: Run) -> int:
+    """Any etcdctl command; its output and its exit code are passed through."""
+    if not run.words:
+        raise UsageError("no command for etcdctl", hint="write it after two dashes: inv etcdctl -- member list")
+    done = _ask(run, list(run.words))
+    sys.stderr.write(done.stderr)
+    sys.stdout.write(done.stdout)
+    return done.rc
+
+
+def connection(run: Run) -> list[str]:
+    """etcdctl's words for reaching the whole cluster from one of its hosts."""
+    scheme = "https" if run.config.cluster.tls else "http"
+    endpoints = ",".join(member.url(scheme, layout.CLIENT_PORT) for member in run.config.members)
+    if not run.config.cluster.tls:
+        return [f"--endpoints={endpoints}"]
+    return [
+        f"--endpoints={endpoints}",
+        f"--cacert={layout.CLIENT_CA}",
+        f"--cert={layout.SERVER}",
+        f"--key={layout.SERVER_KEY}",
+    ]
+
+
+def _ask(run: Run, words: list[str], stdin: bytes = b"") -> Completed:
+    """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster."""
+    own = [word for word in connection(run) if not any(given.startswith(word.split("=")[0]) for given in words)]
+
+    def work(host: Host) -> Completed:
+        return host.run(SCRIPT, *own, *words, stdin=stdin, check=False)
+
+    failed: list[OpsError] = []
+    for name in run.names:
+        answer = run.fleet.map(work, [name])[name]
+        if isinstance(answer, Completed):
+            return answer
+        failed.append(answer)
+    raise HostsFailed(failed)
+
+
+def _json(run: Run, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
+    done = _ask(run, words, stdin)
+    try:
+        value = json.loads(done.stdout)
+    except ValueError:
+        value = None
+    if done.rc != 0 or not isinstance(value, dict):
+        lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
+        raise OpsError(lines[-1] if lines else f"etcdctl ended with {done.rc}", hint="inv status")
+    return value
+
+
+def _text(value: str) -> str:
+    """A key or value that etcdctl gives in base64; bytes that are no text show as \\x.."""
+    return base64.b64decode(value).decode("utf-8", "backslashreplace")
+
+
+def _lines(run: Run, names: list[str]) -> None:
+    for name in names:
+        run.ui.result(name)

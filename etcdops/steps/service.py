@@ -1,0 +1,48 @@
+"""stop and restart: the service on every member; restart is rolling, stop is not."""
+
+from __future__ import annotations
+
+from etcdops import apply, gate
+from etcdops.errors import Refused
+from etcdops.etcd import View
+from etcdops.run import Run
+
+
+def stop(run: Run) -> None:
+    """Stop every member, side by side.  The data stays where it is."""
+    run.confirm(f"Stop etcd on {', '.join(run.names)}: the cluster {run.config.cluster.name} will be down")
+    if run.dry_run:
+        for name in run.names:
+            run.ui.result(f"{name}  systemctl stop etcd")
+        return
+    run.ui.step(f"Stop {', '.join(run.names)}")
+    run.fleet.all(lambda host: apply.service(host, "stop", seconds=run.patience))
+    run.ui.result("stopped; inv start starts it again")
+
+
+def restart(run: Run) -> None:
+    """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
+    views = run.fleet.map(gate.ask)
+    order = sorted(run.names, key=lambda name: _leads(views[name]))
+    if run.dry_run:
+        for name in order:
+            run.ui.result(f"{name}  systemctl restart etcd")
+        return
+    for name in order:
+        run.ui.step(f"Restart {name}")
+        restart_member(run, name)
+    run.ui.result(f"{len(order)} members restarted and healthy")
+
+
+def restart_member(run: Run, name: str) -> None:
+    """Restart one member: only while the others keep a quorum, and done when the cluster is healthy again."""
+    views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    unsafe = gate.may_take_down(run.config, views, name)
+    if unsafe:
+        raise Refused(unsafe, host=name, hint="bring the other members back first: inv status")
+    run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
+    gate.pass_through(run.fleet, run.config, seconds=run.patience)
+
+
+def _leads(view: object) -> bool:
+    return isinstance(view, View) and view.status is not None and view.status.is_leader

@@ -1,0 +1,118 @@
+"""What the operator sees: results on stdout, progress and errors on stderr, JSON with nothing around it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from etcdops.errors import HostsFailed, OpsError, Refused
+
+LARGE = 5 << 20  # bytes; a bar for less would only flicker
+
+
+class Reporter:
+    """One for each run; safe to call from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def step(self, title: str) -> None:
+        """The title of what comes next."""
+        self._say(f"==> {title}")
+
+    def line(self, text: str) -> None:
+        """A detail below the title."""
+        self._say(f"    {text}")
+
+    def changes(self, by_host: Mapping[str, Sequence[object]]) -> None:
+        """What is to be done on each host; lines that several hosts share are shown once."""
+        for line in grouped(by_host):
+            self.line(line)
+
+    def warn(self, text: str) -> None:
+        """Something that the operator should know and that stops nothing."""
+        self._say(f"warning: {text}")
+
+    def error(self, error: OpsError) -> None:
+        """An expected error: a line each for what went wrong, with what to do next."""
+        for line in error_lines(error):
+            self._say(line)
+
+    def result(self, text: str) -> None:
+        """A line of the result."""
+        print(text, flush=True)  # noqa: T201
+
+    def json(self, value: Any) -> None:
+        """The result as one JSON document."""
+        print(json.dumps(value, indent=2), flush=True)  # noqa: T201
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The result as a table."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*(Text.from_ansi(cell) for cell in row))
+        # Not a terminal: nobody folds the lines, so the table takes the width it needs.
+        console = Console(file=sys.stdout, highlight=False)
+        console.print(table, width=None if console.is_terminal else 400, overflow="fold", crop=False)
+
+    @contextmanager
+    def transfer(self, title: str) -> Iterator[Callable[[str, int, int], None]]:
+        """A bar for each of several transfers, where stderr is a terminal; yields ``advance(name, done, total)``."""
+        if not sys.stderr.isatty():
+            yield lambda name, done, total: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        bars: dict[str, Any] = {}
+        columns = (TextColumn("    {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+
+            def advance(name: str, done: int, total: int) -> None:
+                with self._lock:
+                    if name not in bars and total >= LARGE:
+                        bars[name] = progress.add_task(f"{title} {name}", total=total)
+                if name in bars:
+                    progress.update(bars[name], completed=done)
+
+            yield advance
+
+    def _say(self, text: str) -> None:
+        with self._lock:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def grouped(by_host: Mapping[str, Sequence[object]]) -> list[str]:
+    """``HOSTS  LINE`` for every line, in order, with all hosts that have it."""
+    hosts: dict[str, list[str]] = {}
+    for host, lines in by_host.items():
+        for line in lines:
+            hosts.setdefault(str(line), []).append(host)
+    width = max((len(" ".join(names)) for names in hosts.values()), default=0)
+    return [f"{' '.join(names):<{width}}  {line}" for line, names in hosts.items()]
+
+
+def error_lines(error: OpsError) -> list[str]:
+    """An error as the lines that are shown: one for each thing that went wrong."""
+    if isinstance(error, Refused) and error.findings:
+        lines = [_one_line("refused", finding) for finding in error.findings]
+        return [*lines, f"refused: {error}"]
+    if isinstance(error, HostsFailed):
+        lines = [_one_line("error", each) for each in error.errors]
+        return lines + ([f"error: {error}; {error.hint}"] if error.hint else [])
+    return [_one_line("refused" if isinstance(error, Refused) else "error", error)]
+
+
+def _one_line(kind: str, error: OpsError) -> str:
+    lines = str(error).splitlines() or [""]
+    text = "\n".join(f"{kind}: {line}" for line in lines)
+    return f"{text}; {error.hint}" if error.hint else text

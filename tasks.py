@@ -1,0 +1,178 @@
+"""The steps of the etcd cluster guide as tasks: this file is their table of contents.
+
+Each task is its flags, its help and one call; what it does stands in etcdops/steps/.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit
+
+from etcdops import cli, steps
+from etcdops.cli import task
+
+if TYPE_CHECKING:
+    from etcdops.run import Run
+
+cli.check_dash_f(sys.argv[1:])
+
+
+@task("dry_run")
+def gen_ca(run: Run) -> None:
+    """Make the certificate authorities; keep what is there.
+
+    One for clients (ca.pem) and one for peers (peer-ca.pem), in pki.dir. Put a CA of your own there (ca.pem and
+    ca-key.pem, such as cfssl's) and it is used for both. No host is touched.
+    """
+    steps.certificates.gen_ca(run)
+
+
+@task("dry_run")
+def gen_server_cert(run: Run) -> None:
+    """Make and sign the members' certificates; keep valid ones.
+
+    A server and a peer certificate for each member, and a client certificate for the operator, in pki.dir.
+    """
+    steps.certificates.gen_server_cert(run)
+
+
+@task("dry_run")
+def install(run: Run) -> None:
+    """Put the etcd release on every host.
+
+    Downloads the archive of cluster.version (or takes release.archive), checks its SHA-256 and unpacks it to
+    /opt/etcd/VERSION; the commands in /usr/local/bin follow. A running member goes on with what it has.
+    """
+    steps.deploy.install(run)
+
+
+@task("dry_run")
+def distribute(run: Run) -> None:
+    """Copy certificates to every host.
+
+    Each host gets its own pairs and the CA certificates; missing ones are made first. Running members take renewed
+    pairs up at once, without a restart.
+    """
+    steps.deploy.distribute(run)
+
+
+@task("dry_run")
+def configure(run: Run) -> None:
+    """Write etcd.conf and etcd.service on every host.
+
+    A running member goes on with the old configuration until it is restarted.
+    """
+    steps.deploy.configure(run)
+
+
+@task("dry_run")
+def start(run: Run) -> None:
+    """Start etcd on every host, at boot too.
+
+    All members side by side, then waits until the cluster is healthy.
+    """
+    steps.deploy.start(run)
+
+
+@task("dry_run", "yes")
+def stop(run: Run) -> None:
+    """Stop etcd on every host (the cluster is down then)."""
+    steps.service.stop(run)
+
+
+@task("dry_run")
+def restart(run: Run) -> None:
+    """Restart the members one at a time, the leader last.
+
+    Each only while the others keep a quorum; ends when every member is healthy again.
+    """
+    steps.service.restart(run)
+
+
+@task("dry_run")
+def deploy(run: Run) -> None:
+    """Install or converge the whole cluster; safe to repeat.
+
+    gen-ca, gen-server-cert, install, distribute, configure and start in one run. Looks at every host first and
+    refuses when anything is unsafe; does only what is not yet so; restarts members that run with something old one
+    at a time, the leader last.
+    """
+    steps.deploy.deploy(run)
+
+
+@task("json")
+def health(run: Run) -> None:
+    """Can every member commit? A table; exit 5 when not."""
+    steps.health.health(run)
+
+
+@task("json")
+def status(run: Run) -> None:
+    """Role, version, size, lag, alarms, certificate days left."""
+    steps.health.status(run)
+
+
+@task("json")
+def members(run: Run) -> None:
+    """The members as the cluster itself knows them."""
+    steps.health.members(run)
+
+
+@task("json", help={"prefix": "Only keys that begin with this [all]", "limit": "At most so many; 0: all [100]"})
+def keys(run: Run, prefix: str = "", limit: int = 100) -> None:
+    """List the names of keys."""
+    steps.keys.keys(run, prefix, limit)
+
+
+@task("json", bare=["key"], help={"key": "The key, as in: inv get /school/class/name"})
+def get(run: Run, key: str) -> None:
+    """Print the value of a key."""
+    steps.keys.get(run, key)
+
+
+@task("json", bare=["key", "value"], help={"key": "The key", "value": "Its value; - reads it from standard input"})
+def put(run: Run, key: str, value: str) -> None:
+    """Set a key: inv put /school/class/name helios."""
+    steps.keys.put(run, key, value)
+
+
+@task("json", bare=["key"], name="del", help={"key": "The key"})
+def del_(run: Run, key: str) -> None:
+    """Delete a key."""
+    steps.keys.delete(run, key)
+
+
+@task()
+def etcdctl(run: Run) -> None:
+    """Run any etcdctl command: inv etcdctl -- member list.
+
+    On the first host that answers, with the endpoints of all members and the certificates filled in. Output and exit
+    code are etcdctl's.
+    """
+    code = steps.keys.etcdctl(run)
+    if code:
+        raise Exit(code=code)
+
+
+ns = Collection(
+    gen_ca,
+    gen_server_cert,
+    install,
+    distribute,
+    configure,
+    start,
+    stop,
+    restart,
+    deploy,
+    health,
+    status,
+    members,
+    keys,
+    get,
+    put,
+    del_,
+    etcdctl,
+)
