@@ -1,0 +1,1 @@
+"""The lab: real Debian hosts on this machine, each a systemd-nspawn container on one bridge."""

@@ -1,0 +1,122 @@
+"""The Debian machine that the lab runs on: its release, its package sources, and what must be installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from etcdops.errors import OpsError, Refused
+from etcdops.lab.process import ENVIRONMENT, run
+
+# program that must be there: the package that brings it
+NEEDED = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "ip": "iproute2",
+    "ssh-keygen": "openssh-client",
+}
+# What makes a mirror reachable here (a proxy, a clock that is off) holds for the image as well.
+_ACQUIRE = ("http", "https", "Retries", "Check-Valid-Until", "Check-Date")
+
+
+@dataclass(frozen=True)
+class Release:
+    """A Debian release, such as ``bookworm``, for one machine type as uname(1) names it."""
+
+    codename: str
+    machine: str
+
+
+def require_root() -> None:
+    """``Refused`` unless we are root: containers, bridges and mounts are the kernel's."""
+    if os.geteuid() != 0:
+        raise Refused("the lab needs root", hint="run the same command as root (sudo ./inv ...)")
+
+
+def release(os_release: Mapping[str, str] | None = None) -> Release:
+    """The release of this machine; ``Refused`` where it is not Debian."""
+    try:
+        found = os_release or platform.freedesktop_os_release()
+    except OSError:
+        found = {}
+    codename = found.get("VERSION_CODENAME", "")
+    if found.get("ID") != "debian" or not codename:
+        name = found.get("PRETTY_NAME", platform.system())
+        raise Refused(
+            f"the container lab needs a Debian release on this machine, and this is {name}",
+            hint="use the virtual machines of the Vagrantfile instead",
+        )
+    return Release(codename, platform.machine())
+
+
+def install_missing(say: Callable[[str], None]) -> None:
+    """Install the packages of the programs that the lab needs and that are not here."""
+    path = ENVIRONMENT["PATH"]
+    missing = [package for program, package in NEEDED.items() if not shutil.which(program, path=path)]
+    if not missing:
+        return
+    say(f"installing {', '.join(missing)}")
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    try:
+        run(install, seconds=300)
+    except OpsError:  # most often there are no package lists, or they are too old to fetch from
+        try:
+            run(["apt-get", "update"], seconds=300)
+            run(install, seconds=300)
+        except OpsError as error:
+            raise OpsError(f"cannot install what the lab needs: {error}", hint=f"try: {' '.join(install)}") from None
+
+
+def sources(codename: str) -> dict[str, str]:
+    """The machine's apt entries for Debian's ``codename``, word for word: file name to content.
+
+    Entries of other vendors are left out, and so are source packages.
+    """
+    entries = _entries(codename)
+    if not entries:
+        run(["apt-get", "update"], seconds=300)  # apt knows a source's origin only from its lists
+        entries = _entries(codename)
+    if not entries:
+        raise OpsError(
+            f"no apt source of this machine offers Debian {codename}",
+            hint="apt-get indextargets lists what the sources offer",
+        )
+    found: dict[str, str] = {}
+    for entry in entries:
+        path, _, number = entry.rpartition(":")
+        deb822 = path.endswith(".sources")
+        name = "lab.sources" if deb822 else "lab.list"
+        text = Path(path).read_text()
+        found[name] = found.get(name, "") + (stanza if deb822 else line)(text, int(number)) + "\n"
+    return found
+
+
+def _entries(codename: str) -> list[str]:
+    """``FILE:NUMBER`` of each entry of sources.list(5) that Debian signs for this release."""
+    form = "$(ORIGIN)|$(CODENAME)|$(SOURCESENTRY)"
+    targets = run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"]).splitlines()
+    wanted = {f"Debian|{codename}{pocket}" for pocket in ("", "-updates", "-security")}
+    return list(dict.fromkeys(t.rpartition("|")[2] for t in targets if t.rpartition("|")[0] in wanted))
+
+
+def line(text: str, number: int) -> str:
+    """A line of a one-line-style list, counted from 1."""
+    return text.splitlines()[number - 1]
+
+
+def stanza(text: str, number: int) -> str:
+    """A stanza of a deb822-style list, counted from 1 as apt counts, for binary packages only."""
+    plain = "\n".join(each for each in text.splitlines() if not each.startswith("#"))
+    found = [block for block in re.split(r"\n\s*\n", plain) if block.strip()][number - 1].strip()
+    return re.sub(r"(?mi)^types:.*$", "Types: deb", found) + "\n"
+
+
+def acquire_settings() -> str:
+    """How this machine's apt fetches, as an apt.conf(5)."""
+    names = [f"Acquire::{name}" for name in _ACQUIRE]
+    return run(["apt-config", "dump", "--no-empty", "--format", '%F "%v";%n', *names])

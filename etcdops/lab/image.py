@@ -1,0 +1,123 @@
+"""The base image: the smallest Debian that an etcd host is, built once and shared by all hosts.
+
+It is a folder, named after the digest of its recipe, that becomes the lower layer of each host.  Overlays may
+stand on a folder that has its name, so it is never changed or replaced; a new recipe makes a new one beside it.
+While no lab is up, the whole cache can be deleted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from etcdops.lab import debian, overlay
+from etcdops.lab.process import run
+
+CACHE = Path("/var/cache/etcdops-lab")
+ACCOUNTS = {"root": "root", "ops": "home/ops", "opspw": "home/opspw", "nosudo": "home/nosudo"}
+SUDO_PASSWORD = "lab-sudo"  # noqa: S105 - what sudo asks `opspw` for, on throw-away hosts only
+
+PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,iproute2,sudo,procps,ca-certificates"
+
+# Written by a hook and not given as --dpkgopt: mmdebstrap would filter each archive in Python (9 s more).
+_EXCLUDE = """\
+path-exclude=/usr/share/doc/*
+path-exclude=/usr/share/locale/*
+path-exclude=/usr/share/man/*
+force-unsafe-io
+"""
+
+# Where usrmerge is a package of its own, it would bring all of perl.
+_MERGED_USR = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
+
+_CUSTOMIZE = f"""\
+set -eu
+cd "$1"
+
+# A host has its own identity, written when it is made.
+rm -f etc/ssh/ssh_host_* etc/machine-id etc/hostname
+: > etc/resolv.conf
+
+useradd() {{ chroot . useradd --create-home --shell /bin/bash "$1"; }}
+for account in ops opspw nosudo; do useradd "$account"; done
+echo 'opspw:{SUDO_PASSWORD}' | chroot . chpasswd
+printf '%s\\n' 'ops ALL=(ALL) NOPASSWD: ALL' 'opspw ALL=(ALL) ALL' > etc/sudoers.d/lab
+chmod 0440 etc/sudoers.d/lab
+for home in {" ".join(ACCOUNTS.values())}; do
+    mkdir -p -m 0700 "$home/.ssh"
+    : > "$home/.ssh/authorized_keys"
+    chown -R --reference="$home" "$home/.ssh"
+done
+
+# One host key: making an RSA key takes longer than the boot.
+echo 'HostKey /etc/ssh/ssh_host_ed25519_key' > etc/ssh/sshd_config.d/lab.conf
+# Without this sshd answers before logins are allowed (pam_nologin).
+mkdir -p etc/systemd/system/ssh.service.d
+printf '%s\\n' '[Unit]' 'After=systemd-user-sessions.service' > etc/systemd/system/ssh.service.d/lab.conf
+
+chroot . systemctl enable systemd-networkd.service
+chroot . systemctl mask getty.target console-getty.service systemd-pstore.service \\
+    fstrim.timer dpkg-db-backup.timer apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer
+rm -rf var/cache/apt/* var/lib/apt/lists/*
+"""
+
+
+def ensure(say: Callable[[str], None]) -> Path:
+    """The folder of the base image, built if need be."""
+    release = debian.release()
+    recipe = "\n".join([release.codename, release.machine, PACKAGES, _EXCLUDE, _CUSTOMIZE])
+    base = CACHE / f"base-{release.codename}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    if base.is_dir():
+        return base
+    with _locked():
+        if not base.is_dir():  # another process may have built it while we waited
+            for unfinished in CACHE.glob("building-*"):  # of a build that was killed
+                overlay.remove(unfinished)
+            say(f"building the base image ({release.codename}; once)")
+            _build(release.codename, base)
+    return base
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    CACHE.mkdir(parents=True, exist_ok=True, mode=0o755)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(codename: str, base: Path) -> None:
+    """``base`` appears under its name when it is complete, and not at all when anything fails."""
+    work = Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
+    try:
+        files = {
+            **debian.sources(codename),
+            "apt.conf": debian.acquire_settings(),
+            "dpkg.cfg": _EXCLUDE,
+            "customize.sh": _CUSTOMIZE,
+        }
+        for name, text in files.items():
+            (work / name).write_text(text)
+        lists = [work / name for name in files if name.startswith("lab.")]
+        merge = [f"--hook-directory={_MERGED_USR}"] if _MERGED_USR.is_dir() else []
+        argv: list[str | Path] = [
+            *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory"),
+            *(f"--include={PACKAGES}", f"--aptopt={work}/apt.conf"),
+            *merge,
+            f'--setup-hook=cp {work}/dpkg.cfg "$1/etc/dpkg/dpkg.cfg.d/lab"',
+            f'--customize-hook=sh {work}/customize.sh "$1"',
+            codename,
+            work / "root",
+            *lists,
+        ]
+        run(argv, log=CACHE / "build.log", seconds=600)
+        (work / "root").chmod(0o755)
+        os.sync()  # dpkg was told not to; a half-written base would outlive a crash under its name
+        (work / "root").rename(base)
+    finally:
+        overlay.remove(work)
