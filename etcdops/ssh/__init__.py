@@ -1,0 +1,9 @@
+"""Commands on the members' hosts over SSH: ``Fleet`` holds them, ``Host`` runs a script on one as root.
+
+Only ``dialer``, ``link`` and ``identities`` know Fabric and paramiko; they are imported when the first host is used.
+"""
+
+from etcdops.ssh.fleet import Fleet
+from etcdops.ssh.host import Completed, Host
+
+__all__ = ["Completed", "Fleet", "Host"]

@@ -1,0 +1,239 @@
+"""Dialer: how a member is reached.
+
+Fabric brings ~/.ssh/config, the agent and jump hosts.  What it leaves out is added: host keys are checked (Fabric
+accepts any), every wait has an end, Nagle's delay is off (it makes each command four times slower), and a dead
+network is noticed.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fabric.config import Config
+from fabric.connection import Connection, derive_shorthand
+from paramiko import (
+    ChannelException,
+    MissingHostKeyPolicy,
+    PKey,
+    ProxyCommandFailure,
+    SSHClient,
+    SSHConfig,
+    SSHException,
+    Transport,
+)
+from paramiko.config import ConfigParseError
+from paramiko.ssh_exception import NoValidConnectionsError
+
+from etcdops.config import Member, SshSection
+from etcdops.errors import HostError, UsageError
+from etcdops.ssh.hostkeys import HostKey, KnownHosts, known_name
+from etcdops.ssh.identities import Identities
+from etcdops.ssh.link import Link, close
+from etcdops.ssh.userconfig import user_config
+
+KEEPALIVE = 15  # seconds of silence until we ask whether the other side is still there
+DEAD_AFTER = 45  # seconds without an acknowledgement until the kernel gives the connection up
+
+# Without a handler of its own, paramiko's log would reach stderr by way of logging.lastResort.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+
+class Dialer:
+    """Opens the way to each member: config.yaml first, then ~/.ssh/config, then the defaults of config.yaml.
+
+    Host keys are checked on every hop.  A jump host is opened once and shared by all members behind it.
+    """
+
+    def __init__(self, ssh: SshSection, resolve: Callable[[str], Path]) -> None:
+        self._ssh = ssh
+        self._key = resolve(ssh.key) if ssh.key else None
+        self._known = KnownHosts(resolve(ssh.known_hosts), accept_new=ssh.host_keys == "accept-new")
+        try:
+            text = SSHConfig.from_text(user_config())
+        except ConfigParseError as error:
+            raise UsageError(f"~/.ssh/config: {error}") from None
+        # Lazy: settings of other tools in /etc/fabric.yaml, ~/.fabric.yaml and the environment are not ours.
+        self._config = Config(lazy=True, ssh_config=text, overrides={"user": ssh.user})
+        self._jumps: dict[tuple[str, str, int], Jump] = {}
+        self._lock = threading.Lock()
+        self._transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+        self._closed = False
+
+    def dial(self, member: Member) -> Link:
+        """Connect and log in; ``HostError`` says what is in the way."""
+        written = self._ssh.model_fields_set
+        target = derive_shorthand(member.ssh or member.address)
+        connection = self._prepare(
+            Connection(
+                target["host"],
+                user=target["user"] or (self._ssh.user if "user" in written else None),
+                port=member.port or target["port"] or (self._ssh.port if "port" in written else None),
+                gateway=self._connection(self._ssh.gateway) if self._ssh.gateway else None,
+                config=self._config,
+                forward_agent=False,
+                connect_kwargs={"compress": False},  # never empty: Fabric would fill in a dictionary of all
+            )
+        )
+        self._open(connection)
+        return Link(connection)
+
+    def close(self) -> None:
+        """Close every connection at once, also those that are being opened, and open no more."""
+        with self._lock:
+            self._closed = True
+            transports = list(self._transports)
+        for transport in transports:
+            close(transport)
+
+    def _connection(self, target: str) -> Connection:
+        return Connection(target, config=self._config, forward_agent=False, connect_kwargs={"compress": False})
+
+    def _prepare(self, connection: Connection) -> Connection:
+        if isinstance(connection.gateway, Connection):
+            connection.gateway = self._jump(connection.gateway).connection
+        options = connection.ssh_config
+        name = options.get("hostkeyalias") or known_name(connection.host, connection.port)
+        limit = self._ssh.connect_timeout
+        connection.connect_timeout = limit  # Fabric's argument is cut down to whole seconds
+        connection.client.set_missing_host_key_policy(HostKeyCheck(self._known, name))
+        connection.connect_kwargs = {
+            "banner_timeout": limit,
+            "auth_timeout": limit,
+            "channel_timeout": limit,
+            "transport_factory": lambda sock, **rest: self._transport(sock, name, **rest),
+            "auth_strategy": Identities(
+                connection.user,
+                self._key,
+                options.get("identityfile", []),
+                only=options.get("identitiesonly", "").lower() == "yes",
+            ),
+        }
+        return connection
+
+    def _jump(self, connection: Connection) -> Jump:
+        key = (connection.host, connection.user, connection.port)
+        with self._lock:
+            known = self._jumps.get(key)
+        if known is None:
+            prepared = Jump(self._prepare(connection))
+            with self._lock:
+                known = self._jumps.setdefault(key, prepared)
+        return known
+
+    def _transport(self, sock: Any, name: str, **options: Any) -> Transport:
+        """A transport that favours fast ciphers and the host keys on file, and that gives up in time."""
+        if isinstance(sock, socket.socket):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_USER_TIMEOUT"):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000)
+        transport = Transport(sock, **options)
+        transport.handshake_timeout = self._ssh.connect_timeout
+        security = transport.get_security_options()
+        security.ciphers = sorted(security.ciphers, key=lambda cipher: "gcm" not in cipher)
+        known = self._known.types(name)
+        security.key_types = sorted(security.key_types, key=lambda kind: _key_type(kind) not in known)
+        with self._lock:
+            if self._closed:
+                raise HostError("the run has ended")
+            self._transports.add(transport)
+        return transport
+
+    def _open(self, connection: Connection) -> None:
+        if isinstance(connection.gateway, Connection):
+            self._jump(connection.gateway).open(self._open)
+        where = f"{connection.host}:{connection.port}"
+        start = time.monotonic()
+        try:
+            connection.open()
+            connection.transport.set_keepalive(KEEPALIVE)
+        except BaseException as error:
+            connection.client.close()
+            known = explain(error, where, time.monotonic() - start, self._ssh.connect_timeout)
+            if known is None:
+                raise
+            raise known from None
+
+
+class Jump:
+    """A jump host that members share: opened once, and a failure is told to all who waited for it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._lock = threading.Lock()
+        self._failed_at = 0.0
+        self._failure = HostError("")
+
+    def open(self, connect: Callable[[Connection], None]) -> None:
+        """Open it with ``connect`` unless it is open; ``HostError`` names it."""
+        asked = time.monotonic()
+        with self._lock:
+            if self.connection.is_connected:
+                return
+            if self._failed_at < asked:
+                try:
+                    connect(self.connection)
+                    return
+                except HostError as error:
+                    self._failed_at = time.monotonic()
+                    self._failure = error
+            message = f"jump host {self.connection.original_host}: {self._failure.message}"
+            raise HostError(message, hint=self._failure.hint)
+
+
+class HostKeyCheck(MissingHostKeyPolicy):
+    """Asks our known_hosts about every key: paramiko gets no list of its own, so that it knows no host."""
+
+    def __init__(self, known: KnownHosts, name: str) -> None:
+        self._known = known
+        self._name = name
+
+    def missing_host_key(self, client: SSHClient, hostname: str, key: PKey) -> None:
+        """Called by paramiko before anything secret is sent; raises to refuse."""
+        self._known.check(self._name, HostKey(key.get_name(), key.asbytes()))
+
+
+def explain(error: BaseException, where: str, seconds: float, limit: float) -> HostError | None:
+    """What a failed connection means, in one line; None for what is not to be expected."""
+    if isinstance(error, HostError):
+        return error
+    if isinstance(error, NoValidConnectionsError):
+        error = next(iter(error.errors.values()))
+    if isinstance(error, ConnectionRefusedError):
+        return HostError(
+            f"{where}: connection refused", hint="is sshd running there, and is the port right (ssh.port)?"
+        )
+    if isinstance(error, socket.gaierror):
+        return HostError(
+            f"{where}: the name cannot be resolved ({error.strerror})",
+            hint="check 'ssh' and 'address' of the member in config.yaml, and ~/.ssh/config",
+        )
+    if isinstance(error, TimeoutError):
+        return HostError(
+            f"{where}: no answer within {limit:g} s",
+            hint="is the host up, and does a firewall drop the port?  ssh.connect_timeout is the limit",
+        )
+    if isinstance(error, ChannelException):
+        return HostError(f"{where}: the jump host cannot reach it ({error.text})", hint="try it from there")
+    if isinstance(error, ProxyCommandFailure):
+        return HostError(f"{where}: {error}", hint="ProxyCommand of ~/.ssh/config")
+    if isinstance(error, EOFError | SSHException):
+        reason = str(error).rstrip(".") or "hung up"
+        if "banner" in reason or "protocol version" in reason:
+            late = seconds >= limit * 0.9
+            reason = f"no SSH server answered within {limit:g} s" if late else "whoever answers there speaks no SSH"
+        return HostError(f"{where}: {reason}", hint=f"see what 'ssh -v' says about {where}")
+    if isinstance(error, OSError):
+        return HostError(f"{where}: {error.strerror or error}", hint="is there a route to that address?")
+    return None
+
+
+def _key_type(algorithm: str) -> str:
+    """The type of key, as known_hosts writes it, that a signature algorithm belongs to."""
+    return "ssh-rsa" if algorithm.startswith("rsa-") else algorithm

@@ -1,0 +1,153 @@
+"""A real sshd of our own on 127.0.0.1, with its own host key, authorized key and log, for each test that wants one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdops.config import Member, SshSection
+from etcdops.ssh import Fleet
+
+USER = pwd.getpwuid(os.getuid()).pw_name
+
+
+def keygen(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+    command = ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", path.name, "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@dataclass
+class Sshd:
+    """One running sshd; its files are in ``folder``."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def public(self) -> str:
+        """Its host key, as `TYPE BASE64`."""
+        return " ".join((self.folder / "host_key.pub").read_text().split()[:2])
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+
+
+@dataclass
+class Ground:
+    """Where a test plays: a home folder of its own, the key that every sshd accepts, and sshds on demand."""
+
+    folder: Path
+    key: Path
+    started: list[Sshd] = field(default_factory=list)
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.folder / "known_hosts"
+
+    def sshd(self, *options: str, host_key: Path | None = None, prefix: tuple[str, ...] = (), port: int = 0) -> Sshd:
+        """Start one with ``options`` (lines of sshd_config), and wait until it answers."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        folder.chmod(0o755)
+        port = port or free_port()
+        if host_key is None:
+            keygen(folder / "host_key")
+        else:
+            shutil.copy(host_key, folder / "host_key")
+            shutil.copy(f"{host_key}.pub", folder / "host_key.pub")
+        shutil.copy(f"{self.key}.pub", folder / "authorized_keys")
+        lines = [
+            *options,
+            f"Port {port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {folder}/host_key",
+            f"AuthorizedKeysFile {folder}/authorized_keys",
+            "PidFile none",
+            "StrictModes no",
+            "UsePAM no",
+            "UseDNS no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin yes",
+            "LogLevel DEBUG1",
+        ]
+        (folder / "config").write_text("\n".join(lines) + "\n")
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        sshd = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+        assert sshd, "install openssh-server"
+        command = [*prefix, sshd, "-D", "-f", str(folder / "config"), "-E", str(folder / "log")]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        server = Sshd(folder, port, process)
+        self.started.append(server)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert process.poll() is None, server.log
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as sock:
+                assert sock.recv(4) == b"SSH-"
+                return server
+            time.sleep(0.01)
+        raise AssertionError(server.log)
+
+    def ssh(self, **settings: Any) -> SshSection:
+        """The ssh section of a config.yaml: our key, our known_hosts, and ``settings``."""
+        start = {"user": USER, "key": str(self.key), "known_hosts": str(self.known_hosts), "connect_timeout": 5.0}
+        return SshSection(**{**start, **settings})
+
+    def fleet(self, *ports: int, ask: Callable[[str], str] | None = None, **settings: Any) -> Fleet:
+        """Members m1, m2, ... at 127.0.0.1 and ``ports``."""
+        members = [Member(name=f"m{n}", address="192.0.2.1", ssh="127.0.0.1", port=port) for n, port in enumerate(ports, 1)]
+        return Fleet(members, self.ssh(**settings), Path, ask=ask)
+
+
+@pytest.fixture
+def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
+    # Not tmp_path: that is closed to the users which some tests log in as.
+    folder = Path(tempfile.mkdtemp(prefix="etcdops-ssh-"))
+    folder.chmod(0o755)
+    (folder / "home").mkdir()
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.delenv("ETCDOPS_SUDO_PASSWORD", raising=False)
+    ground = Ground(folder, keygen(folder / "key"))
+    yield ground
+    for server in ground.started:
+        server.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def sshd(ground: Ground) -> Sshd:
+    return ground.sshd()
+
+
+@pytest.fixture
+def fleet(ground: Ground, sshd: Sshd) -> Iterator[Fleet]:
+    """Three members, all on the same sshd."""
+    with ground.fleet(sshd.port, sshd.port, sshd.port) as fleet:
+        yield fleet
