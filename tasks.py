@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from etcdops import cli, steps
+from etcdops import cli, lab, steps
 from etcdops.cli import task
 
 if TYPE_CHECKING:
@@ -157,6 +157,58 @@ def etcdctl(run: Run) -> None:
         raise Exit(code=code)
 
 
+@task(help={"hosts": "How many hosts, 1 to 9 [3]"}, group="lab")
+def up(run: Run, hosts: int = 3) -> None:
+    """Start real Debian hosts on this machine (containers; root).
+
+    etcd01, etcd02 ... at 198.18.40.101 and up, with systemd and sshd, on a bridge without a way out. Installs what it
+    needs by apt, builds the image once, and writes lab/config.yaml.
+    """
+    lab.demo.up(run, hosts)
+
+
+@task(group="lab")
+def down(run: Run) -> None:
+    """Delete the lab's hosts; the base image stays."""
+    lab.demo.open_lab(run).down()
+
+
+@task("json", group="lab", name="status")
+def lab_status(run: Run) -> None:
+    """Which lab hosts are on, off or cut off."""
+    lab.demo.status(run)
+
+
+@task(group="lab")
+def demo(run: Run) -> None:
+    """The main job from nothing: three hosts, deploy, a key."""
+    lab.demo.demo(run)
+
+
+@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+def off(run: Run, name: str) -> None:
+    """Cut the power of a lab host."""
+    lab.demo.open_lab(run).off(name)
+
+
+@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+def on(run: Run, name: str) -> None:
+    """Power a lab host on."""
+    lab.demo.open_lab(run).on(name)
+
+
+@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+def cut(run: Run, name: str) -> None:
+    """Pull the network cable of a lab host."""
+    lab.demo.open_lab(run).cut(name)
+
+
+@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+def heal(run: Run, name: str) -> None:
+    """Plug the network cable of a lab host in again."""
+    lab.demo.open_lab(run).heal(name)
+
+
 ns = Collection(
     gen_ca,
     gen_server_cert,
@@ -176,3 +228,5 @@ ns = Collection(
     del_,
     etcdctl,
 )
+
+ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))

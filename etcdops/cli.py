@@ -33,12 +33,12 @@ FLAGS = {
 
 
 def task(
-    *flags: str, bare: Sequence[str] = (), name: str = "", help: dict[str, str] | None = None
+    *flags: str, bare: Sequence[str] = (), group: str = "", name: str = "", help: dict[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Task[Any]]:
     """Make a function of ``run`` a task.
 
     ``flags`` of ``FLAGS`` are added to its arguments and reach it through ``run``; ``bare`` names the required
-    arguments, which may stand without their flags, in this order.
+    arguments, which may stand without their flags, in this order; ``group`` is the collection it belongs to.
     """
 
     def decorate(function: Callable[..., None]) -> Task[Any]:
@@ -46,7 +46,7 @@ def task(
         def body(context: Context, **given: Any) -> None:
             for argument in bare:
                 if _swallowed(argument, given[argument]):
-                    _misread(str(task_.name), given[argument])
+                    _misread(f"{group}.{task_.name}".lstrip("."), given[argument])
             from etcdops.run import Run  # and all that it needs: --list and completion must not wait for it
 
             chosen = {flag: given.pop(flag) for flag in flags}

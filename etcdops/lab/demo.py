@@ -1,0 +1,78 @@
+"""lab.up and lab.demo: the main job on an embedded default, from nothing to a cluster that holds a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from etcdops import layout
+from etcdops.lab import packages
+from etcdops.lab.lab import HOSTS, Lab
+from etcdops.run import Run
+from etcdops.ssh import Host
+from etcdops.steps import converge, health, keys
+
+FOLDER = layout.ROOT / "lab"
+CONFIG = FOLDER / "config.yaml"
+
+
+def open_lab(run: Run) -> Lab:
+    """The lab of this project, saying what it does on ``run``'s progress lines."""
+    return Lab(FOLDER, run.ui.line, HOSTS)
+
+
+def up(run: Run, hosts: int) -> None:
+    """The hosts, and a config.yaml that fits them."""
+    run.ui.step("Bring the lab up")
+    lab = open_lab(run)
+    fresh = not lab.status()
+    info = lab.up(hosts)
+    if fresh or not CONFIG.exists():
+        _write_config(run, lab, hosts)
+    for machine in info.machines:
+        run.ui.result(f"{machine.name}  {machine.address}  {machine.power}")
+    run.ui.result(f"point the tasks at it: export ETCDOPS_CONFIG={CONFIG}; then inv deploy")
+
+
+def status(run: Run) -> None:
+    """What each host is doing."""
+    machines = open_lab(run).status()
+    rows = [{"name": each.name, "address": each.address, "power": each.power} for each in machines]
+    run.emit(rows, lambda: run.ui.table(("host", "address", "power"), [tuple(row.values()) for row in rows]))
+
+
+def demo(run: Run) -> None:
+    """Hosts, cluster, tables, and a key written and read through every member."""
+    up(run, 3)
+    cluster = Run(CONFIG, run.ui)
+    try:
+        converge.converge(cluster, converge.ALL_STEPS)
+        health.status(cluster)
+        _write_and_read(cluster)
+    finally:
+        cluster.close()
+    run.ui.result(f"the cluster is yours: ETCDOPS_CONFIG={CONFIG} ./inv status; ./inv lab.down ends the lab")
+
+
+def _write_config(run: Run, lab: Lab, hosts: int) -> Path:
+    run.ui.step("Get the newest etcd that this machine can have at once")
+    version, archive = packages.newest(quick=True, say=run.ui.line)
+    run.ui.line(f"etcd {version}")
+    return lab.write_config(version, archive, hosts)
+
+
+def _write_and_read(cluster: Run) -> None:
+    """A key through every member, each read back through every other."""
+    cluster.ui.step("Write a key through every member, read all of them through every member")
+    words = keys.connection(cluster)[1:]
+    endpoint = f"--endpoints={'https' if cluster.config.cluster.tls else 'http'}://127.0.0.1:{layout.CLIENT_PORT}"
+
+    def write(host: Host) -> None:
+        host.run(keys.SCRIPT, endpoint, *words, "put", "--", f"/demo/{host.name}", f"written through {host.name}")
+
+    def read(host: Host) -> list[str]:
+        return host.run(keys.SCRIPT, endpoint, *words, "get", "--prefix", "--", "/demo/").stdout.split("\n")[:-1]
+
+    cluster.fleet.all(write)
+    for name, lines in cluster.fleet.all(read).items():
+        pairs = ", ".join(f"{key} = {value}" for key, value in zip(lines[::2], lines[1::2], strict=True))
+        cluster.ui.result(f"read through {name}: {pairs}")
