@@ -45,12 +45,12 @@ def write(files: Sequence[NewFile]) -> None:
         if isinstance(error, OSError):
             raise _failed(waiting[-1] if waiting else files[0].path, error) from None
         raise
-    for file in files:
-        try:
+    try:
+        for file in files:
             staged(file.path).replace(file.path)
-        except OSError as error:
-            raise _failed(file.path, error) from None
-    _sync_folders(files)
+        _sync_folders(files)
+    except OSError as error:
+        raise _failed(file.path, error) from None
 
 
 def private_folder(path: Path) -> None:
