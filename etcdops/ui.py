@@ -59,10 +59,10 @@ class Reporter:
 
         table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
         for row in rows:
-            table.add_row(*(Text.from_ansi(cell) for cell in row))
+            table.add_row(*(Text(cell) for cell in row))
         # Not a terminal: nobody folds the lines, so the table takes the width it needs.
-        console = Console(file=sys.stdout, highlight=False)
-        console.print(table, width=None if console.is_terminal else 400, overflow="fold", crop=False)
+        width = None if sys.stdout.isatty() else 400
+        Console(file=sys.stdout, highlight=False, width=width).print(table)
 
     @contextmanager
     def transfer(self, title: str) -> Iterator[Callable[[str, int, int], None]]:

@@ -79,7 +79,8 @@ def connection(run: Run) -> list[str]:
 
 def _ask(run: Run, words: list[str], stdin: bytes = b"") -> Completed:
     """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster."""
-    own = [word for word in connection(run) if not any(given.startswith(word.split("=")[0]) for given in words)]
+    given = {word.partition("=")[0] for word in words}
+    own = [word for word in connection(run) if word.partition("=")[0] not in given]
 
     def work(host: Host) -> Completed:
         return host.run(SCRIPT, *own, *words, stdin=stdin, check=False)
