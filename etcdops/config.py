@@ -9,17 +9,29 @@ import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+)
 
 from etcdops.errors import UsageError
 
 SUPPORTED_MINORS = ("3.4", "3.5", "3.6", "3.7")
+UNIT_SECTIONS = ("Unit", "Service", "Install")
 
-# What follows from `members` and `tls` has one source; a second one could contradict it.
+# What follows from `members` and `tls` has one source; a second one could contradict it.  The write-ahead log
+# stays in the data directory: where it is missing there, a member counts as emptied and must not start.
 MANAGED_SETTINGS = re.compile(
-    r"name|data-dir|config-file|force-new-cluster|initial-.*|.*advertise-.*|listen-(peer|client)-urls"
+    r"name|data-dir|wal-dir|config-file|force-new-cluster|initial-.*|.*advertise-.*|listen-(peer|client)-urls"
     r"|(peer-)?(cert-file|key-file|trusted-ca-file|client-cert-auth|auto-tls)"
     r"|(peer-)?client-(cert|key)-file|discovery.*|unsafe-no-fsync|proxy.*"
 )
@@ -42,35 +54,46 @@ def _address(value: str) -> str:
         address = ipaddress.ip_address(value)
     except ValueError:
         raise ValueError(
-            f"'{value}' is not an IP address, and etcd listens on IP addresses only; put the address "
+            f"{value!r} is not an IP address, and etcd listens on IP addresses only; put the address "
             "here and a host name, if that is how you reach it, under 'ssh'"
         ) from None
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
-        raise ValueError(f"{value} cannot be reached from the other members")
+        raise ValueError(f"{value!r} cannot be reached from the other members")
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id:
+            raise ValueError(f"{value!r}: leave out the '%' and what follows; it means something on one host only")
+        if address.ipv4_mapped:
+            raise ValueError(f"{value!r}: write it as {address.ipv4_mapped}")
     return str(address)
 
 
 def _version(value: object) -> object:
-    if isinstance(value, float):
-        raise ValueError(f"write all three parts, as in {value}.0")
-    match = re.fullmatch(r"v?(\d+\.\d+)\.\d+", value) if isinstance(value, str) else None
+    number = "(?:0|[1-9][0-9]{0,4})"
+    match = re.fullmatch(rf"v?({number}\.{number})\.{number}", value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError("write an etcd release such as 3.6.14")
+        raise ValueError("write all three parts of an etcd release, such as 3.6.14")
     if match[1] not in SUPPORTED_MINORS:
         raise ValueError(f"only {', '.join(SUPPORTED_MINORS)} are supported")
     return str(value).removeprefix("v")
 
 
 def _hours(value: object) -> object:
-    match = re.fullmatch(r"(\d{1,7})([hd])", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"([0-9]{1,7})([hd])", value) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
         raise ValueError("write hours or days, such as 8760h or 365d")
     return timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1))
 
 
 def _url(value: str) -> str:
-    if not re.fullmatch(r"(https?|file)://[^\s\"'`\\]+", value):
+    good = re.fullmatch(r"(https?|file)://[^\s\"'`\\]+", value) is not None
+    try:
+        parts = urlsplit(value)
+        good &= parts.scheme == "file" or (bool(parts.hostname) and parts.port != 0)
+    except ValueError:  # a port that is no number, a bracket that nothing closes
+        good = False
+    if not good:
         raise ValueError("write an http, https or file URL")
+    _text(value)
     for field in re.findall(r"\{(.*?)\}", value):
         if field not in {"version", "arch"}:
             raise ValueError(f"'{{{field}}}' is unknown: {{version}} and {{arch}} can stand here")
@@ -83,24 +106,66 @@ def _sha256(value: str) -> str:
     return value.lower()
 
 
-def _no_control(value: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f]", value):
-        raise ValueError("line breaks and control characters cannot stand here")
+def _text(value: str) -> str:
+    # Line separators of Unicode and lone surrogates are unprintable, too: none survives a file of NAME=VALUE lines.
+    if not value.isprintable():
+        raise ValueError("line breaks, control characters and other invisible ones cannot stand here")
+    return value
+
+
+def _path(value: str) -> str:
+    try:
+        Path(_text(value)).expanduser()
+    except RuntimeError:
+        raise ValueError(f"there is no user '{value.partition('/')[0].removeprefix('~')}' here") from None
     return value
 
 
 def _no_dash(value: str) -> str:
     if value.startswith("-") or re.search(r"\s", value):
         raise ValueError("a host or alias has no spaces and does not begin with '-'")
-    return _no_control(value)
+    return _text(value)
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool | int | float):
+        return value
+    raise ValueError("write text, a number, true or false; text with '{' or '[' in it needs single quotes around it")
+
+
+def _unit_value(value: object) -> object:
+    for each in value if isinstance(value, list) else [value]:
+        if str(_scalar(each)).endswith("\\"):
+            raise ValueError("a '\\' at the end would make systemd take the next line for a part of this one")
+    return value
+
+
+def _unit_key(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]+", value):
+        raise ValueError("write the name of a unit's setting, such as MemoryMax")
+    return value
+
+
+def _unit_section(value: str) -> str:
+    if value not in UNIT_SECTIONS:
+        raise ValueError(f"a service has the sections {', '.join(UNIT_SECTIONS)}")
+    return value
 
 
 Name = Annotated[str, AfterValidator(_name)]
 MemberName = Annotated[str, AfterValidator(_member_name)]
 HostName = Annotated[str, AfterValidator(_no_dash)]
+PathName = Annotated[str, AfterValidator(_path)]
+FilledPath = Annotated[PathName, Field(min_length=1)]
 Lifetime = Annotated[timedelta, BeforeValidator(_hours)]
-Scalar = bool | int | float | Annotated[str, AfterValidator(_no_control)]
+Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
+UnitKey = Annotated[str, AfterValidator(_unit_key)]
+UnitValue = Annotated[bool | int | float | str | list[bool | int | float | str], BeforeValidator(_unit_value)]
+UnitSection = Annotated[str, AfterValidator(_unit_section)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
+Sha256ByArch = dict[Literal["amd64", "arm64"], Sha256]
 
 
 class Section(BaseModel):
@@ -116,7 +181,7 @@ class ClusterSection(Section):
     version: Annotated[str, BeforeValidator(_version)]
     tls: bool = True
     settings: dict[str, Scalar] = Field(default_factory=dict)
-    unit: dict[str, dict[str, Scalar | list[Scalar]]] = Field(default_factory=dict)
+    unit: dict[UnitSection, dict[UnitKey, UnitValue]] = Field(default_factory=dict)
 
     @property
     def minor(self) -> str:
@@ -142,10 +207,10 @@ class SshSection(Section):
     """How to reach the hosts.  What is not written here comes from ~/.ssh/config, then from the defaults."""
 
     user: HostName = "root"
-    key: str = ""
+    key: PathName = ""
     port: int = Field(default=22, ge=1, le=65535)
     gateway: HostName = ""
-    known_hosts: str = "~/.ssh/known_hosts"
+    known_hosts: FilledPath = "~/.ssh/known_hosts"
     host_keys: Literal["strict", "accept-new"] = "accept-new"
     connect_timeout: float = Field(default=10, gt=0, le=600)
     command_timeout: float = Field(default=120, gt=0, le=86400)
@@ -157,14 +222,17 @@ class ReleaseSection(Section):
     url: Annotated[str, AfterValidator(_url)] = (
         "https://github.com/etcd-io/etcd/releases/download/v{version}/etcd-v{version}-linux-{arch}.tar.gz"
     )
-    sha256: Sha256 | dict[Literal["amd64", "arm64"], Sha256] = ""
-    archive: str = ""
+    sha256: Annotated[
+        Annotated[Sha256, Tag("one")] | Annotated[Sha256ByArch, Tag("each")],
+        Discriminator(lambda value: "each" if isinstance(value, dict) else "one"),
+    ] = ""
+    archive: PathName = ""
 
 
 class PkiSection(Section):
     """Where keys and certificates live on this machine, and how new ones are made."""
 
-    dir: str = "pki"
+    dir: FilledPath = "pki"
     key: Literal["ecdsa-p256", "rsa-2048"] = "ecdsa-p256"
     ca_lifetime: Lifetime = timedelta(hours=87600)
     leaf_lifetime: Lifetime = timedelta(hours=8760)
@@ -173,11 +241,11 @@ class PkiSection(Section):
 class BackupSection(Section):
     """Where snapshots are kept."""
 
-    dir: str = "backups"
+    dir: FilledPath = "backups"
 
 
 class Config(Section):
-    """The whole file.  ``path`` is where it was read from."""
+    """The whole file."""
 
     cluster: ClusterSection
     members: list[Member] = Field(min_length=1)
@@ -185,7 +253,17 @@ class Config(Section):
     release: ReleaseSection = ReleaseSection()
     pki: PkiSection = PkiSection()
     backup: BackupSection = BackupSection()
-    path: Path = Field(default=Path("config.yaml"), exclude=True)
+    _path: Path = PrivateAttr(default=Path("config.yaml"))
+
+    def model_post_init(self, context: Any) -> None:
+        """``context`` of the validation is the path of the file that the values came from."""
+        if isinstance(context, Path):
+            self._path = context
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from."""
+        return self._path
 
     def resolve(self, name: str) -> Path:
         """A path written in the file: ``~`` expanded, relative ones from the file's folder."""

@@ -12,7 +12,10 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import ConstructorError, RoundTripConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scalarbool import ScalarBoolean
 
 from etcdops.config import (
     MANAGED_SETTINGS,
@@ -65,23 +68,14 @@ def load(path: Path) -> Config:
 
 def parse(text: str, path: Path) -> Config:
     """``text`` as a ``Config`` that resolves relative paths from the folder of ``path``."""
-    try:
-        data = YAML().load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        what = re.sub(r"\s+", " ", error.problem or "is not YAML")
-        raise ConfigError(path, [Problem(line, "", f"not valid YAML: {what}")]) from None
-    except YAMLError as error:
-        message = str(error).splitlines()[0]
-        raise ConfigError(path, [Problem(1, "", f"not valid YAML: {message}")]) from None
+    data, problems = _read(text, path)
     if not isinstance(data, dict):
         problem = Problem(1, "", "a mapping with 'cluster' and 'members' must stand here")
         raise ConfigError(path, [problem])
     plain = _plain(data)
-    problems = list(_contradictions(data, plain))
+    problems += _contradictions(data, plain)
     try:
-        config = Config.model_validate({**plain, "path": path.absolute()})
+        config = Config.model_validate(plain, context=path.absolute())
     except ValidationError as error:
         problems += _from_pydantic(error, data)
     if problems:
@@ -89,15 +83,64 @@ def parse(text: str, path: Path) -> Config:
     return config
 
 
+class _Constructor(RoundTripConstructor):
+    """ruamel's, but what is wrong with a key stops nothing: it waits in ``problems`` for the other mistakes."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.problems: list[Problem] = []
+
+    def check_mapping_key(self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any) -> bool:
+        if not isinstance(key, str):
+            trouble = "a key must be text; put it in quotes"
+        elif key in mapping:
+            trouble = f"stands here twice, first in line {_line(mapping, (key,))}"
+        else:
+            return True
+        written = key_node.value if isinstance(key_node.value, str) else ""
+        self.problems.append(Problem(key_node.start_mark.line + 1, _key((written,)), trouble))
+        return False
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError) as error:  # such as !!int x
+            raise ConstructorError(problem=f"{error}", problem_mark=node.start_mark) from None
+
+
+# A date is text like any other here.
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", RoundTripConstructor.construct_yaml_str)
+
+
+def _read(text: str, path: Path) -> tuple[Any, list[Problem]]:
+    """``text`` as ruamel's nodes, and what is wrong with its keys."""
+    yaml = YAML()
+    yaml.Constructor = _Constructor
+    try:
+        return yaml.load(text), yaml.constructor.problems
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, what = mark.line + 1 if mark else 1, error.problem or "is not YAML"
+    except ReaderError as error:
+        line, what = text.count("\n", 0, error.position) + 1, str(error).splitlines()[0]
+    except YAMLError as error:
+        line, what = 1, str(error).splitlines()[0]
+    except RecursionError:
+        line, what = 1, "nested too deeply"
+    raise ConfigError(path, [Problem(line, "", "not valid YAML: " + " ".join(what.split()))])
+
+
 def _plain(node: Any) -> Any:
     """ruamel's nodes as plain Python values, which pydantic's strict mode asks for."""
     if isinstance(node, Mapping):
-        return {str(key): _plain(value) for key, value in node.items()}
+        return {key: _plain(value) for key, value in node.items()}
     if isinstance(node, list):
         return [_plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return node if kind is bool else kind(node)
+    if isinstance(node, ScalarBoolean):  # `&anchor true`, to Python a number
+        return bool(node)
+    for kind in (int, float, str):
+        if isinstance(node, kind) and not isinstance(node, bool):
+            return kind(node)
     return node
 
 
@@ -116,51 +159,66 @@ def _line(data: Any, location: tuple[int | str, ...]) -> int:
 def _key(location: tuple[int | str, ...]) -> str:
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if part.isprintable() else repr(part))
     return text
 
 
 def _from_pydantic(error: ValidationError, data: Any) -> Iterator[Problem]:
-    seen = set()
     for item in error.errors():
-        location = tuple(part for part in item["loc"] if _exists(data, item["loc"], part))
-        missing = item["type"] in {"missing", "extra_forbidden"}
-        key = _key((*location, item["loc"][-1]) if missing and item["loc"][-1] not in location else location)
-        line = _line(data, location)
-        if (line, key) not in seen:  # a union reports each of its types; the first says enough
-            seen.add((line, key))
-            yield Problem(line, key, _explain(item, data))
+        location = _written(data, item["loc"])
+        absent = item["type"] in {"missing", "extra_forbidden"} and item["loc"][-1] not in location
+        key = _key((*location, item["loc"][-1]) if absent else location)
+        yield Problem(_line(data, location), key, _explain(item))
 
 
-def _exists(data: Any, location: tuple[int | str, ...], part: int | str) -> bool:
-    """Whether ``part`` names something in the file, and not a branch of one of pydantic's unions."""
-    node = data
-    for step in location:
+def _written(data: Any, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The parts of ``location`` that stand in the file; pydantic also names the branch of a union, and '[key]'."""
+    node, parts = data, []
+    for part in location:
         try:
-            node = node[step]
+            node = node[part]
         except (KeyError, IndexError, TypeError):
-            return False
-        if step is part:
-            return True
-    return False
+            continue
+        parts.append(part)
+    return tuple(parts)
 
 
-def _explain(item: Any, data: Any) -> str:
-    kind = item["type"]
+def _explain(item: Any) -> str:
+    kind, value = item["type"], item["input"]
     if kind == "extra_forbidden":
         known = _known_keys(item["loc"][:-1])
         close = difflib.get_close_matches(str(item["loc"][-1]), known, 1)
         return f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known: {', '.join(known)}"
-    if kind == "missing":
-        return "is missing"
     if kind == "value_error":
         return str(item["ctx"]["error"])
-    if kind == "too_short":
-        return "at least one member is needed"
-    text = str(item["msg"]).removeprefix("Input should be ")
-    value = item["input"]
-    shown = f", not {value!r}" if isinstance(value, str | int | float | bool) else ""
-    return f"must be {text}{shown}"
+    if kind in _SAYINGS:
+        return _SAYINGS[kind]
+    if value is None:
+        return "is empty: give it a value, or leave it out"
+    text = "must be " + (_KINDS.get(kind) or str(item["msg"]).removeprefix("Input should be "))
+    if not isinstance(value, str | int | float):
+        return text
+    text += f", not {str(value).lower() if isinstance(value, bool) else repr(value)}"
+    return f"{text}; put it in quotes" if kind == "string_type" else text
+
+
+_SAYINGS = {
+    "missing": "is missing",
+    "too_short": "at least one member is needed",
+    "string_too_short": "must not be empty",
+}
+_KINDS = {
+    "model_type": "a mapping, as in 'key: value'",
+    "dict_type": "a mapping, as in 'key: value'",
+    "list_type": "a list, with a '-' before each item",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+}
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -172,13 +230,16 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "pki": PkiSection,
         "backup": BackupSection,
     }
-    model = sections.get(str(location[0]), Config) if location else Config
-    return [name for name in model.model_fields if name != "path"]
+    return list((sections[str(location[0])] if location else Config).model_fields)
 
 
 def _contradictions(data: Any, plain: Any) -> Iterator[Problem]:
     """Mistakes that no single value shows: members that clash, settings that the tool itself must write."""
-    members = plain.get("members")
+    for where, message in (*_clashes(plain.get("members")), *_managed(plain.get("cluster"))):
+        yield Problem(_line(data, where), _key(where), message)
+
+
+def _clashes(members: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
     for field in ("name", "address"):
         first: dict[str, str] = {}
         for index, member in enumerate(members if isinstance(members, list) else []):
@@ -188,15 +249,25 @@ def _contradictions(data: Any, plain: Any) -> Iterator[Problem]:
             where = ("members", index, field)
             same = first.setdefault(_same(field, value), _key(where))
             if same != _key(where):
-                yield Problem(_line(data, where), _key(where), f"'{value}' is also {same}")
-    cluster = plain.get("cluster")
-    settings = cluster.get("settings") if isinstance(cluster, dict) else None
-    for key in settings if isinstance(settings, dict) else ():
-        setting = ("cluster", "settings", key)
+                yield where, f"{value!r} is also {same}"
+
+
+def _managed(cluster: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    for key in _mapping(cluster, "settings"):
         if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
-            yield Problem(_line(data, setting), _key(setting), "write the flag's name, as in heartbeat-interval")
+            yield ("cluster", "settings", key), "write the flag's name, as in heartbeat-interval"
         elif MANAGED_SETTINGS.fullmatch(key):
-            yield Problem(_line(data, setting), _key(setting), "follows from the rest of this file; leave it out")
+            yield ("cluster", "settings", key), "follows from the rest of this file; leave it out"
+    service = _mapping(_mapping(cluster, "unit"), "Service")
+    for key in ("Environment", "PassEnvironment"):
+        # etcd.conf would win or lose against it, and no run could tell whether a restart is due.
+        if re.search(r"\bETCD_", str(service.get(key))):
+            yield ("cluster", "unit", "Service", key), "what is meant for etcd goes under cluster.settings"
+
+
+def _mapping(node: Any, key: str) -> dict[str, Any]:
+    value = node.get(key) if isinstance(node, dict) else None
+    return value if isinstance(value, dict) else {}
 
 
 def _same(field: str, value: str) -> str:
