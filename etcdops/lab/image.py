@@ -2,23 +2,24 @@
 
 It is a folder, named after the digest of its recipe, that becomes the lower layer of each host.  Overlays may
 stand on a folder that has its name, so it is never changed or replaced; a new recipe makes a new one beside it.
-While no lab is up, the whole cache can be deleted.
+While no lab is up, all of them can be deleted.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from etcdops.lab import debian, overlay
 from etcdops.lab.process import run
+from etcdops.release import locked
 
 CACHE = Path("/var/cache/etcdops-lab")
+IMAGES = CACHE / "images"
+BUILD_SECONDS = 600
 ACCOUNTS = {"root": "root", "ops": "home/ops", "opspw": "home/opspw", "nosudo": "home/nosudo"}
 SUDO_PASSWORD = "lab-sudo"  # noqa: S105 - what sudo asks `opspw` for, on throw-away hosts only
 
@@ -71,29 +72,23 @@ def ensure(say: Callable[[str], None]) -> Path:
     """The folder of the base image, built if need be."""
     release = debian.release()
     recipe = "\n".join([release.codename, release.machine, PACKAGES, _EXCLUDE, _CUSTOMIZE])
-    base = CACHE / f"base-{release.codename}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+    base = IMAGES / f"{release.codename}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if base.is_dir():
         return base
-    with _locked():
-        if not base.is_dir():  # another process may have built it while we waited
-            for unfinished in CACHE.glob("building-*"):  # of a build that was killed
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    IMAGES.chmod(0o700)  # a set-uid program of an image is one out here too
+    with locked(IMAGES / "lock", BUILD_SECONDS, "another run has been building the base image"):
+        if not base.is_dir():  # it may have been built while we waited
+            for unfinished in IMAGES.glob("building-*"):  # by a run that was killed
                 overlay.remove(unfinished)
             say(f"building the base image ({release.codename}; once)")
             _build(release.codename, base)
     return base
 
 
-@contextmanager
-def _locked() -> Iterator[None]:
-    CACHE.mkdir(parents=True, exist_ok=True, mode=0o755)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _build(codename: str, base: Path) -> None:
     """``base`` appears under its name when it is complete, and not at all when anything fails."""
-    work = Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
+    work = Path(tempfile.mkdtemp(prefix="building-", dir=IMAGES))
     try:
         files = {
             **debian.sources(codename),
@@ -115,7 +110,7 @@ def _build(codename: str, base: Path) -> None:
             work / "root",
             *lists,
         ]
-        run(argv, log=CACHE / "build.log", seconds=600)
+        run(argv, log=IMAGES / "build.log", seconds=BUILD_SECONDS)
         (work / "root").chmod(0o755)
         os.sync()  # dpkg was told not to; a half-written base would outlive a crash under its name
         (work / "root").rename(base)

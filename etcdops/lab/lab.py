@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from etcdops.errors import OpsError, Refused, UsageError
-from etcdops.lab import debian, image, network
+from etcdops.errors import OpsError, UsageError
+from etcdops.lab import debian, image, network, overlay
 from etcdops.lab.cgroup import Group
 from etcdops.lab.folder import Folder
 from etcdops.lab.machine import BOOT_SECONDS, Machine, MachineState
+from etcdops.release import locked
 
 HOSTS = Path("/var/lib/etcdops-lab")
-LOCK_SECONDS = 300  # a first `up` in another terminal downloads packages and builds the image
+LOCK_SECONDS = 300  # a first `up` elsewhere installs packages and builds the image
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class Lab:
         """
         if not 1 <= hosts <= network.MOST_HOSTS:
             raise UsageError(f"the lab has 1 to {network.MOST_HOSTS} hosts, not {hosts}")
+        debian.release()
         with self._changing():
             debian.install_missing(self._say)
             network.up()
@@ -71,11 +72,14 @@ class Lab:
             for machine in self._machines():
                 self._say(f"{machine.name}: deleting")
                 machine.remove()
+            for unfinished in self._hosts.glob(".etcd*"):
+                overlay.remove(unfinished)
             network.down()
             Group(self._hosts.name).remove()
 
     def status(self) -> list[MachineState]:
         """What each host is doing."""
+        debian.require_root()
         machines = self._machines()
         cables = network.cables() if machines else {}
         return [machine.state(cables) for machine in machines]
@@ -151,18 +155,9 @@ class Lab:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """One change at a time on this machine, whoever makes it; ``Refused`` where none can be made."""
+        """One change at a time on this machine, whoever makes it; ``Refused`` without root."""
         debian.require_root()
-        debian.release()
-        self._hosts.mkdir(parents=True, exist_ok=True, mode=0o755)
-        with (self._hosts / "lock").open("w") as lock:
-            until = time.monotonic() + LOCK_SECONDS
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() > until:
-                        raise Refused("another lab task of this machine is still running") from None
-                    time.sleep(0.1)
+        self._hosts.mkdir(parents=True, exist_ok=True)
+        self._hosts.chmod(0o700)  # what a host makes set-uid would be that out here too
+        with locked(self._hosts / "lock", LOCK_SECONDS, "another run has been changing the lab"):
             yield

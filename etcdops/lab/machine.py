@@ -10,7 +10,6 @@ import contextlib
 import re
 import socket
 import subprocess
-import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +19,15 @@ from etcdops.errors import OpsError
 from etcdops.lab import network, overlay
 from etcdops.lab.cgroup import Group
 from etcdops.lab.image import ACCOUNTS
-from etcdops.lab.process import ENVIRONMENT, Process, run
+from etcdops.lab.process import ENVIRONMENT, run
 
 BOOT_SECONDS = 60
 
 # Exit code 133 of nspawn: the host asked for a reboot.
 _SUPERVISE = """
 log=$1 group=$2; shift 2
-(
-    echo 0 > "$group/cgroup.procs" || exit
-    while "$@"; [ $? = 133 ]; do :; done
-) < /dev/null >> "$log" 2>&1 &
-echo $!
+echo 0 > "$group/cgroup.procs" || exit
+(while "$@"; [ $? = 133 ]; do :; done) < /dev/null >> "$log" 2>&1 &
 """
 
 
@@ -86,12 +82,10 @@ class Machine:
 
     def state(self, cables: dict[str, network.Cable]) -> MachineState:
         """What it is doing, where ``cables`` is the state of the network."""
-        supervisor = self._supervisor()
         power: Literal["on", "off", "cut"] = "off"
-        if supervisor:
+        if self._group.populated():
             power = "cut" if cables.get(self.name) == "cut" else "on"
-        pid = next((init.pid for init in _inits(supervisor)), 0)
-        return MachineState(self.name, *self.addresses, power, pid)
+        return MachineState(self.name, *self.addresses, power, self._group.init())
 
     def create(self, base: Path) -> None:
         """Make it, with an identity of its own, on top of ``base``."""
@@ -131,38 +125,32 @@ class Machine:
 
     def start(self) -> None:
         """Power it on; nothing happens if it is on.  ``ready`` says when it has booted."""
-        if self._supervisor():
+        if self._group.populated():
             return
         overlay.mount(self.base, self.folder)
-        group = self._group.create()
+        self._group.create()
         nspawn = [
             *("systemd-nspawn", f"--directory={self.folder}/root", "--boot", f"--machine={self.name}"),
             *("--register=no", "--keep-unit"),  # there may be no machined, D-Bus or even systemd out here
             f"--network-bridge={network.BRIDGE}",
             *("--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe"),
         ]
-        words = ["sh", "-c", _SUPERVISE, "sh", self.folder / "console.log", group, *nspawn]
-        started = subprocess.run(
+        words = ["sh", "-c", _SUPERVISE, "sh", self.folder / "console.log", self._group.folder, *nspawn]
+        subprocess.run(
             [str(word) for word in words],
             env={**ENVIRONMENT, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-            stdout=subprocess.PIPE,
-            text=True,
             start_new_session=True,  # it must outlive us and our terminal
             timeout=10,
             check=True,
         )
-        supervisor = Process.running(int(started.stdout))
-        if supervisor:
-            supervisor.save(self.folder / "supervisor")
 
     def ready(self) -> bool:
         """Whether sshd answers; ``OpsError`` if the container has ended instead of booting."""
-        supervisor = self._supervisor()
-        if not supervisor:
+        if not self._group.populated():
             said = (self.folder / "console.log").read_text(errors="replace").split("\n")
             last = next((line for line in reversed(said) if line.strip()), "nothing was said")
             raise OpsError(f"did not start: {last.strip()}", host=self.name, hint=f"see {self.folder}/console.log")
-        if not any(_listens_on_ssh(init.pid) for init in _inits(supervisor)):
+        if not _is_reachable(self._group.init()):
             return False  # asking for an address before anyone has it would cost a second (ARP)
         with (
             contextlib.suppress(OSError),
@@ -174,16 +162,7 @@ class Machine:
 
     def power_off(self) -> None:
         """Cut its power: no process of it gets to finish anything.  Nothing happens if it is off."""
-        supervisor = self._supervisor()
-        if supervisor:
-            until = time.monotonic() + 10
-            while not supervisor.ended(0.2):
-                # Not nspawn while there is an init: its end would let that one shut down in order.
-                for process in _inits(supervisor) or supervisor.children():
-                    process.kill()
-                if time.monotonic() > until:
-                    raise OpsError("does not end", host=self.name, hint=f"process {supervisor.pid}")
-        (self.folder / "supervisor").unlink(missing_ok=True)
+        self._group.kill()
         self._group.remove()
 
     def remove(self) -> None:
@@ -195,18 +174,13 @@ class Machine:
     def _group(self) -> Group:
         return Group(f"{self.hosts.name}/{self.name}")
 
-    def _supervisor(self) -> Process | None:
-        return Process.saved(self.folder / "supervisor")
 
-
-def _inits(supervisor: Process | None) -> list[Process]:
-    """The host's own first process, below nspawn below the supervising shell."""
-    return [init for nspawn in (supervisor.children() if supervisor else []) for init in nspawn.children()]
-
-
-def _listens_on_ssh(pid: int) -> bool:
-    """Whether anything in the network namespace of this process listens on port 22 (0x16; 0A is LISTEN)."""
+def _is_reachable(pid: int) -> bool:
+    """Whether the network namespace of this process has its address, and a listener on port 22 (0x16)."""
     listener = re.compile(r"^ *\d+: [0-9A-F]+:0016 [0-9A-F]+:0000 0A ", re.MULTILINE)
+    net = Path(f"/proc/{pid}/net")
     with contextlib.suppress(OSError):
-        return any(listener.search(Path(f"/proc/{pid}/net/{name}").read_text()) for name in ("tcp", "tcp6"))
+        return "host0" in (net / "route").read_text() and any(
+            listener.search((net / name).read_text()) for name in ("tcp", "tcp6")
+        )
     return False

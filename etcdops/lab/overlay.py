@@ -55,4 +55,9 @@ def remove(folder: Path) -> None:
     if not folder.exists():
         return
     unmount(folder)
-    shutil.rmtree(folder)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise OpsError(
+            f"cannot delete {error.filename or folder}: {error.strerror}", hint="end what uses it, and try again"
+        ) from None
