@@ -75,6 +75,7 @@ class HostFacts:
     paths: Mapping[str, PathFact]
     conf: Mapping[str, str]
     identity: Mapping[str, Any]
+    trust: Mapping[str, str]
     releases: Mapping[str, str]
     unit: UnitFact
     running: Mapping[str, str] = field(default_factory=dict)
@@ -128,6 +129,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         paths=_paths(rows),
         conf=parse_conf(texts.get(layout.CONF, "")),
         identity=_identity(texts.get(layout.IDENTITY, "")),
+        trust={path: texts[path] for path in (layout.CLIENT_CA, layout.PEER_CA) if path in texts},
         releases={row[1].split("/")[-2]: row[2] for row in rows if row[0] == "release"},
         unit=UnitFact(
             active=unit.get("ActiveState", "inactive"),

@@ -6,6 +6,7 @@ Pure: facts in, findings out.  A finding is a ``Refused`` that names the host, t
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from etcdops import etcd, layout
@@ -104,6 +105,28 @@ def _running(config: Config, member: Member, facts: HostFacts) -> Iterator[Refus
             f"runs etcd {running}, and config.yaml asks for {config.cluster.version}",
             f"set cluster.version to a {running.rpartition('.')[0]} release; deploy changes the patch level only",
         )
+
+
+def strangers(facts: HostFacts, client_ca: bytes, peer_ca: bytes) -> Iterator[Refused]:
+    """A member with data that trusts no CA of ours: another pki.dir made its certificates.
+
+    New certificates under a new CA would cut it off from members and clients; a change of CA goes by way of a
+    bundle that holds the old one, too (etcd-operations 3.11).
+    """
+    for path, ours in ((layout.CLIENT_CA, client_ca), (layout.PEER_CA, peer_ca)):
+        theirs = facts.trust.get(path, "")
+        if facts.has_data and theirs and not _certificates(theirs) & _certificates(ours.decode()):
+            yield Refused(
+                f"{path} there is not from the CA in pki.dir here",
+                host=facts.name,
+                hint="put the pki folder that this cluster was deployed with in its place",
+            )
+
+
+def _certificates(bundle: str) -> set[str]:
+    """The certificates of a PEM bundle, whatever stands around them."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", bundle, re.DOTALL)
+    return {"".join(block.split()) for block in blocks}
 
 
 def _same_machine(facts: Facts) -> Iterator[Refused]:

@@ -21,7 +21,7 @@ for path; do
 done
 # shellcheck disable=SC2086 # managed paths have no spaces
 [ -z "$files" ] || sha256sum -- $files | sed "s/^\([0-9a-f]*\)  /sha256$tab\1$tab/"
-for path in /etc/etcd/etcd.conf /etc/etcd/identity.json; do
+for path in /etc/etcd/etcd.conf /etc/etcd/identity.json /etc/etcd/ssl/ca.pem /etc/etcd/ssl/peer-ca.pem; do
     [ -f "$path" ] && put "text$tab$path" "$(base64 -w0 <"$path")"
 done
 for path in /opt/etcd/*/archive.sha256; do

@@ -90,6 +90,7 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     if "distribute" in steps and run.config.cluster.tls:
         certificates = [item for item in _planned(run) if item.action != "keep"]
     wants = _wants(run, facts, pending=bool(certificates))
+    _refuse_strangers(facts, wants, certificates)
     changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
     stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
     if steps != ALL_STEPS:  # a step alone never restarts; it says that a restart is due
@@ -98,6 +99,18 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
         return Decision(facts, changes, Rollout(start, {}), certificates, _joins(facts, start), due)
     roll = rollout(facts, stale)
     return Decision(facts, changes, roll, certificates, _joins(facts, roll.start))
+
+
+def _refuse_strangers(facts: Mapping[str, HostFacts], wants: Mapping[str, Want], certificates: Sequence[Item]) -> None:
+    """Keep a lost or foreign pki.dir from replacing the CA under a running cluster."""
+    new_ca = any(item.path == "ca.pem" and item.action == "make" for item in certificates)
+    findings: list[Refused] = []
+    for name, want in wants.items():
+        if want.pki or new_ca:
+            client_ca, peer_ca = (want.pki.client_ca, want.pki.peer_ca) if want.pki else (b"", b"")
+            findings += guards.strangers(facts[name], client_ca, peer_ca)
+    if findings:
+        raise Refused("nothing was changed", findings=findings)
 
 
 def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:
