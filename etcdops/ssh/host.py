@@ -115,7 +115,7 @@ class Host:
         command = f"exec {shlex.join([*root.prefix, *tail])}"
         output = link.execute(command, root.feed(stdin), limit + GRACE)
         stdout, stderr = output.stdout.decode(errors="replace"), output.stderr.decode(errors="replace")
-        if output.status in {124, 137} and output.seconds >= limit:
+        if output.status in {124, 137, None} and output.seconds >= limit:
             raise HostError(
                 f"stopped, for it took longer than {limit:g} s{_said(stderr)}",
                 hint="ssh.command_timeout in config.yaml is the limit for a command",
