@@ -5,19 +5,16 @@ Each task is its flags, its help and one call; what it does stands in etcdops/st
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from etcdops import cli, lab, steps
+from etcdops import lab, steps
 from etcdops.cli import task
 
 if TYPE_CHECKING:
     from etcdops.run import Run
-
-cli.check_dash_f(sys.argv[1:])
 
 
 @task("dry_run")
@@ -157,7 +154,7 @@ def etcdctl(run: Run) -> None:
         raise Exit(code=code)
 
 
-@task(help={"hosts": "How many hosts, 1 to 9 [3]"}, group="lab")
+@task(help={"hosts": "How many hosts, 1 to 9 [3]"})
 def up(run: Run, hosts: int = 3) -> None:
     """Start real Debian hosts on this machine (containers; root).
 
@@ -167,43 +164,43 @@ def up(run: Run, hosts: int = 3) -> None:
     lab.demo.up(run, hosts)
 
 
-@task(group="lab")
+@task()
 def down(run: Run) -> None:
     """Delete the lab's hosts; the base image stays."""
     lab.demo.open_lab(run).down()
 
 
-@task("json", group="lab", name="status")
+@task("json", name="status")
 def lab_status(run: Run) -> None:
     """Which lab hosts are on, off or cut off."""
     lab.demo.status(run)
 
 
-@task(group="lab")
+@task()
 def demo(run: Run) -> None:
     """The main job from nothing: three hosts, deploy, a key."""
     lab.demo.demo(run)
 
 
-@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+@task(bare=["name"], help={"name": "The host, such as etcd02"})
 def off(run: Run, name: str) -> None:
     """Cut the power of a lab host."""
     lab.demo.open_lab(run).off(name)
 
 
-@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+@task(bare=["name"], help={"name": "The host, such as etcd02"})
 def on(run: Run, name: str) -> None:
     """Power a lab host on."""
     lab.demo.open_lab(run).on(name)
 
 
-@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+@task(bare=["name"], help={"name": "The host, such as etcd02"})
 def cut(run: Run, name: str) -> None:
     """Pull the network cable of a lab host."""
     lab.demo.open_lab(run).cut(name)
 
 
-@task(bare=["name"], help={"name": "The host, such as etcd02"}, group="lab")
+@task(bare=["name"], help={"name": "The host, such as etcd02"})
 def heal(run: Run, name: str) -> None:
     """Plug the network cable of a lab host in again."""
     lab.demo.open_lab(run).heal(name)

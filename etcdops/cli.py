@@ -1,7 +1,7 @@
 """House rules for Invoke: what a function becomes when it is a task of tasks.py.
 
-Invoke's parser has sharp corners (docs/design.md): a positional argument swallows ``--help``, automatic short
-flags steal letters, an exception is a traceback.  This is the only file that knows Invoke.
+Invoke has sharp corners (docs/design.md): a positional argument swallows ``--help``, automatic short flags steal
+letters, ``--dry`` runs for real, an exception is a traceback.  This is the only file that knows Invoke.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,12 +19,14 @@ from typing import Any
 
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
+from invoke.parser import Argument
+from invoke.parser.parser import ParseMachine
 from invoke.program import Program
 from invoke.tasks import Task
 
 from etcdops import __version__, layout
-from etcdops.errors import OpsError, UsageError
-from etcdops.ui import Reporter, error_lines
+from etcdops.errors import OpsError
+from etcdops.ui import Reporter
 
 FLAGS = {
     "dry_run": "Show what would change on each host, and change nothing.",
@@ -33,20 +36,17 @@ FLAGS = {
 
 
 def task(
-    *flags: str, bare: Sequence[str] = (), group: str = "", name: str = "", help: dict[str, str] | None = None
+    *flags: str, bare: Sequence[str] = (), name: str = "", help: dict[str, str] | None = None
 ) -> Callable[[Callable[..., None]], Task[Any]]:
     """Make a function of ``run`` a task.
 
     ``flags`` of ``FLAGS`` are added to its arguments and reach it through ``run``; ``bare`` names the required
-    arguments, which may stand without their flags, in this order; ``group`` is the collection it belongs to.
+    arguments, which may stand without their flags, in this order.
     """
 
     def decorate(function: Callable[..., None]) -> Task[Any]:
         @functools.wraps(function)
         def body(context: Context, **given: Any) -> None:
-            for argument in bare:
-                if _swallowed(argument, given[argument]):
-                    _misread(f"{group}.{task_.name}".lstrip("."), given[argument])
             from etcdops.run import Run  # and all that it needs: --list and completion must not wait for it
 
             chosen = {flag: given.pop(flag) for flag in flags}
@@ -102,70 +102,107 @@ def _no_reader() -> None:
 
 
 class Inv(Program):
-    """Invoke, with our exit code for a command line that is wrong.
+    """Invoke with our tasks, our exit codes and our -f; the set-up makes it the ``inv`` of .venv."""
 
-    The set-up makes it the ``inv`` of .venv; a stock ``inv`` runs the same tasks, but leaves with 1 then.
-    """
+    # Flags for Context.run, which no task uses.  Above all --dry must not pass for --dry-run.
+    meaningless = {"command-timeout", "dry", "echo", "hide", "prompt-for-sudo-password", "pty", "warn-only"}
 
-    def parse_tasks(self) -> None:
-        """The tasks and their arguments."""
-        with _usage():
-            super().parse_tasks()
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
+        """Parse all of the command line, then run the tasks."""
+        try:
+            self.create_config()
+            with _usage():
+                self.parse_core(argv)
+                self.parse_collection()
+                self.parse_tasks()
+                self.parse_cleanup()
+            self.update_config()
+            self.execute()
+        except Exit as end:
+            if end.message:
+                print(end.message, file=sys.stderr)  # noqa: T201
+            sys.exit(end.code)
+        except KeyboardInterrupt:
+            sys.exit(130)
 
-    def parse_cleanup(self) -> None:
-        """--help and --list, which may name a task that does not exist."""
-        with _usage():
-            super().parse_cleanup()
+    def core_args(self) -> list[Argument]:
+        """Invoke's own flags, less those that do nothing here."""
+        return [argument for argument in super().core_args() if argument.name not in self.meaningless]
+
+    def task_args(self) -> list[Argument]:
+        """No other tasks than ours can be loaded."""
+        return []
+
+    def load_collection(self) -> None:
+        """The tasks of this project, from whatever folder."""
+        sys.dont_write_bytecode = False  # Invoke turns it on, and every start would compile the project
+        import tasks
+
+        self.collection = tasks.ns
+
+    def update_config(self, merge: bool = True) -> None:
+        """-f names our configuration file: Invoke must not take it for its own."""
+        self.config.set_runtime_path(self.args.config.value)
 
 
 def main() -> None:
     """Run the tasks of this project, from whatever folder."""
-    root = str(layout.ROOT)
-    argv = [sys.argv[0], "--search-root", root, *sys.argv[1:]]
     try:
-        Inv(name="inv", binary="inv", binary_names=["inv"], version=__version__).run(argv)
-        sys.stdout.flush()
+        try:
+            Inv(name="inv", binary="inv", binary_names=["inv"], version=__version__).run()
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         _no_reader()
 
 
 @contextmanager
 def _usage() -> Iterator[None]:
+    """Whatever is wrong with the command line is one line and exit code 2."""
     try:
         yield
     except ParseError as error:
-        raise Exit(f"error: {error}; inv --list shows the tasks, inv --help TASK one of them", code=2) from None
+        task_name = error.context.name if error.context else ""
+        hint = f"inv {task_name} --help" if task_name else "inv --list shows the tasks"
+        message = re.sub(r"<Argument: (\S+).*?>", r"--\1", str(error))
+    except Exit as error:
+        if not error.message:
+            raise
+        message, hint = error.message, "inv --list shows the tasks"
+    else:
+        return
+    raise Exit(f"error: {message.rstrip('.!')}; {hint}", code=2)
+
+
+_handle = ParseMachine.handle
+
+
+def _handle_dash(self: Any, word: str) -> None:
+    """A word that begins with a dash is a flag: Invoke would take ``--help`` for a bare argument and run the task."""
+    owed = self.context.missing_positional_args if self.context else ()
+    if owed and word.startswith("-") and word != "-" and not self.waiting_for_flag_value:
+        if word in {"-h", "--help"}:
+            self.context.positional_args.clear()  # who asks for help owes no arguments
+        elif word in self.initial.flags:
+            self.switch_to_flag(word)
+            return
+        elif word not in self.context.flags and word not in self.context.inverse_flags:
+            self.error(f"No idea what {word!r} is!")
+    try:
+        _handle(self, word)
+    except ValueError:
+        self.error(f"{self.flag} takes a number, not {word!r}")
+
+
+ParseMachine.handle = _handle_dash  # type: ignore
 
 
 def config_path(context: Context) -> Path:
     """The configuration file: ``inv -f PATH``, else ETCDOPS_CONFIG, else config.yaml of the project."""
-    given = context.config._runtime_path or os.environ.get("ETCDOPS_CONFIG")
-    return Path(given).absolute() if given else layout.ROOT / "config.yaml"
-
-
-def check_dash_f(argv: Sequence[str]) -> None:
-    """Read the file of ``-f`` before Invoke does, which would answer a broken one with a traceback."""
-    for index, word in enumerate(argv):
-        if word == "--":
-            return
-        value = ""
-        if word in {"-f", "--config"}:
-            value = argv[index + 1] if index + 1 < len(argv) else ""
-        elif word.startswith("--config="):
-            value = word.partition("=")[2]
-        if value:
-            _check_readable(Path(value))
-
-
-def _check_readable(path: Path) -> None:
-    from etcdops import configfile
-
-    try:
-        if path.suffix not in {".yaml", ".yml"}:
-            raise UsageError(f"{path}: a configuration file must end in .yaml or .yml")
-        configfile.load(path)
-    except OpsError as error:
-        raise Exit("\n".join(error_lines(error)), code=error.exit_code) from None
+    given = context.config._runtime_path
+    if given is None:
+        given = os.environ.get("ETCDOPS_CONFIG") or layout.ROOT / "config.yaml"
+    return Path(given).absolute()
 
 
 def _words(context: Context) -> tuple[str, ...]:
@@ -173,20 +210,3 @@ def _words(context: Context) -> tuple[str, ...]:
     if "--" in sys.argv:
         return tuple(sys.argv[sys.argv.index("--") + 1 :])
     return tuple(shlex.split(context.remainder))
-
-
-def _swallowed(bare: str, value: object) -> bool:
-    """Whether Invoke took a flag for the bare argument; written with its own flag, a dash is part of the value."""
-    flag = f"--{bare}"
-    explicit = any(word == flag or word.startswith(f"{flag}=") for word in sys.argv)
-    return isinstance(value, str) and value.startswith("-") and value != "-" and not explicit
-
-
-def _misread(task_name: str, word: str) -> None:
-    """Invoke gave a flag to the bare argument: show the help that was asked for, or say that it is unknown."""
-    if word in {"-h", "--help"}:
-        import tasks
-
-        Inv(namespace=tasks.ns, binary="inv").run(["inv", "--help", task_name], exit=False)
-        raise Exit(code=0)
-    raise Exit(f"error: {task_name}: unknown option {word}; inv {task_name} --help", code=2)
