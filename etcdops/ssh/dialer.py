@@ -48,7 +48,9 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 class Dialer:
     """Opens the way to each member: config.yaml first, then ~/.ssh/config, then the defaults of config.yaml.
 
-    Host keys are checked on every hop.  A jump host is opened once and shared by all members behind it.
+    Host keys are checked on every hop.  A jump host is opened once and shared by all members behind it; without a
+    user of its own it gets ssh.user.  Of ~/.ssh/config count HostName, HostKeyAlias, IdentitiesOnly, IdentityFile,
+    Port, ProxyCommand (``%p`` is the port written there), ProxyJump and User, below Host, Match and Include.
     """
 
     def __init__(self, ssh: SshSection, resolve: Callable[[str], Path]) -> None:
@@ -225,9 +227,10 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
         return HostError(f"{where}: {error}", hint="ProxyCommand of ~/.ssh/config")
     if isinstance(error, EOFError | SSHException):
         reason = str(error).rstrip(".") or "hung up"
-        if "banner" in reason or "protocol version" in reason:
-            late = seconds >= limit * 0.9
-            reason = f"no SSH server answered within {limit:g} s" if late else "whoever answers there speaks no SSH"
+        if seconds >= limit * 0.9 and ("banner" in reason or "No existing session" in reason):
+            reason = f"no SSH handshake within {limit:g} s"
+        elif "banner" in reason or "protocol version" in reason:
+            reason = "whoever answers there speaks no SSH"
         return HostError(f"{where}: {reason}", hint=f"see what 'ssh -v' says about {where}")
     if isinstance(error, OSError):
         return HostError(f"{where}: {error.strerror or error}", hint="is there a route to that address?")

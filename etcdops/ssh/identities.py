@@ -40,11 +40,13 @@ class Identities:
             for label, key in self._offers(agent, tried, locked):
                 try:
                     rest = transport.auth_publickey(self._user, key)
-                except (SSHException, EOFError) as error:
+                except (SSHException, EOFError):
                     tried.append(label)
                     if not transport.is_active():
-                        why = "hung up" if isinstance(error, EOFError) else str(error).rstrip(".").lower()
-                        raise self._refused(tried, locked, f"then the host ended it: {why}") from None
+                        raise HostError(
+                            f"login as {self._user} refused, tried {', '.join(tried)}; then the host hung up",
+                            hint="it takes only so many keys (MaxAuthTries): name the right one in ssh.key",
+                        ) from None
                     continue
                 if not rest:
                     return
@@ -72,13 +74,13 @@ class Identities:
             if wanted is None or held.asbytes() in wanted:
                 yield f"the agent's {held.comment or held.get_name()}", held
 
-    def _refused(self, tried: Sequence[str], locked: Sequence[Path], end: str = "") -> HostError:
+    def _refused(self, tried: Sequence[str], locked: Sequence[Path]) -> HostError:
         offers = ", ".join(tried) or "no key: there is none in ~/.ssh, and no agent holds one"
         if locked:
             hint = f"unlock the key for this session: ssh-add {' '.join(str(path) for path in locked)}"
         else:
             hint = "check ssh.user and ssh.key in config.yaml; ssh-copy-id puts a key on a host"
-        return HostError(f"login as {self._user} refused, tried {offers}{'; ' if end else ''}{end}", hint=hint)
+        return HostError(f"login as {self._user} refused, tried {offers}", hint=hint)
 
 
 def _load(path: Path, tried: list[str], locked: list[Path]) -> PKey | None:
