@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from etcdops import lab, steps
+from etcdops import dev, lab, steps
 from etcdops.cli import task
 
 if TYPE_CHECKING:
@@ -206,6 +206,27 @@ def heal(run: Run, name: str) -> None:
     lab.demo.open_lab(run).heal(name)
 
 
+@task(help={"tier": "Only this one: lint, unit, ssh, cli, lab or infra [all]"})
+def test(run: Run, tier: str = "") -> None:
+    """Run the tests, fast to slow; lab and infra need root.
+
+    Words after -- are pytest's: inv test --tier=unit -- -x -k backup
+    """
+    dev.test(run, tier)
+
+
+@task(help={"upgrade": "Take the newest releases that pyproject.toml allows."})
+def lock(run: Run, upgrade: bool = False) -> None:
+    """Write both lock files anew from pyproject.toml (needs uv)."""
+    dev.lock(run, upgrade)
+
+
+@task(name="format")
+def format_(run: Run) -> None:
+    """Lay the code out, sort its imports."""
+    dev.format_(run)
+
+
 ns = Collection(
     gen_ca,
     gen_server_cert,
@@ -224,6 +245,8 @@ ns = Collection(
     put,
     del_,
     etcdctl,
+    test,
 )
 
 ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))
+ns.add_collection(Collection("dev", lock, format_))

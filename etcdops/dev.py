@@ -1,0 +1,103 @@
+"""test, dev.lock, dev.format: what a developer of etcdops runs, with the tools that requirements-dev.lock pins."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from etcdops.errors import OpsError, UsageError
+from etcdops.layout import ROOT
+from etcdops.run import Run
+
+TESTS = ROOT / "tests"
+LOCK = ROOT / "requirements.lock"
+DEV_LOCK = ROOT / "requirements-dev.lock"
+TIERS = ("lint", "unit", "ssh", "cli", "lab", "infra")  # folders of tests/, fast to slow
+
+
+def test(run: Run, tier: str) -> NoReturn:
+    """Run the tests, or those of one tier.
+
+    This process becomes pytest, so that its closing line, its exit code and its way with Ctrl-C are the task's.
+    """
+    tiers = tiers_to_run(tier)
+    install(run)
+    run.ui.step(f"Test {', '.join(tiers)}")
+    run.ui.line("one of them alone: inv test --tier=NAME; words after -- are pytest's: inv test -- -x -k backup")
+    argv = [sys.executable, "-m", "pytest", *pytest_words(tiers, run.words)]
+    os.chdir(ROOT)
+    sys.stdout.flush()
+    os.execv(sys.executable, argv)  # noqa: S606
+
+
+def tiers_to_run(tier: str) -> list[str]:
+    """The one that was asked for, else all that there are; ``UsageError`` for one that is not there."""
+    known = [name for name in TIERS if (TESTS / name).is_dir()]
+    if tier and tier not in known:
+        raise UsageError(f"there is no tier '{tier}'", hint=f"fast to slow: {', '.join(known)}")
+    return [tier] if tier else known
+
+
+def pytest_words(tiers: Sequence[str], words: Sequence[str]) -> list[str]:
+    """pytest's arguments: the folders of ``tiers``, unless ``words`` name tests themselves."""
+    named = any(word.startswith(f"{TESTS.name}/") for word in words)
+    return [*([] if named else [f"{TESTS.name}/{tier}" for tier in tiers]), *words]
+
+
+def install(run: Run) -> None:
+    """Bring requirements-dev.lock into this environment, unless it is there."""
+    if sys.prefix == sys.base_prefix:
+        raise UsageError("the test tools belong in .venv", hint="run ./inv, which makes it")
+    stamp = Path(sys.prefix) / DEV_LOCK.name  # a copy of the lock that was installed, written last
+    wanted = DEV_LOCK.read_bytes()
+    if stamp.exists() and stamp.read_bytes() == wanted:
+        return
+    run.ui.step(f"Install the test tools from {DEV_LOCK.name}")
+    _call([*_installer(), "--quiet", "--require-hashes", "-r", str(DEV_LOCK)])
+    stamp.write_bytes(wanted)
+
+
+def lock(run: Run, upgrade: bool) -> None:
+    """Write both lock files anew from pyproject.toml; pins that still fit stay, but for ``upgrade``."""
+    if not _uv_works():
+        raise UsageError("uv is not installed, and pip cannot lock for all platforms", hint="pip install uv")
+    compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
+    compile_ += ["--no-emit-index-url", "--no-header", *(["--upgrade"] if upgrade else []), "pyproject.toml"]
+    run.ui.step(f"Lock {LOCK.name} and {DEV_LOCK.name}")
+    _call([*compile_, "-o", LOCK.name])
+    # The constraint keeps what the tests run with and what a user gets the same.
+    _call([*compile_, "--group", "dev", "-c", LOCK.name, "-o", DEV_LOCK.name])
+
+
+def format_(run: Run) -> None:
+    """Sort imports, mend what ruff can mend, and lay the code out."""
+    install(run)
+    _call([sys.executable, "-m", "ruff", "check", "--quiet", "--fix-only", "."])
+    _call([sys.executable, "-m", "ruff", "format", "."])
+
+
+def _installer() -> list[str]:
+    if _uv_works():
+        return ["uv", "pip", "install", "--python", sys.executable]
+    if importlib.util.find_spec("pip") is None:  # uv made .venv, and is gone
+        _call([sys.executable, "-m", "ensurepip"])
+    return [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+
+
+def _uv_works() -> bool:
+    """Whether there is a uv that runs: pyenv puts up a stand-in for one that another Python has."""
+    return bool(shutil.which("uv")) and not subprocess.run(["uv", "--version"], capture_output=True).returncode
+
+
+def _call(argv: Sequence[str]) -> None:
+    """Run a tool that shows its own output; ``OpsError`` when it fails."""
+    code = subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False).returncode
+    if code:
+        name = " ".join(word for word in argv[:4] if word not in {sys.executable, "-m"})
+        raise OpsError(f"'{name} ...' ended with {code}", hint="it says above what is wrong")

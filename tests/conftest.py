@@ -1,0 +1,31 @@
+"""The tiers: in which order they run, how long a test of each may take, and who may run it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from etcdops.dev import TIERS
+
+TESTS = Path(__file__).parent
+REAL_HOSTS = {"lab", "infra"}
+SECONDS = {"lint": 300, "lab": 900, "infra": 900}  # the first test of real hosts builds their image
+
+
+def tier(item: pytest.Item) -> str:
+    """The folder of tests/ that ``item`` is in."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: TIERS.index(tier(item)))  # stable: the order within a tier stays
+    for item in items:
+        if tier(item) in SECONDS and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SECONDS[tier(item)]))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if tier(item) in REAL_HOSTS and os.geteuid() != 0:
+        pytest.fail("needs root: it starts real hosts in containers on this machine", pytrace=False)
