@@ -121,6 +121,12 @@ def _path(value: str) -> str:
     return value
 
 
+def _filled(value: str) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    return value
+
+
 def _no_dash(value: str) -> str:
     if value.startswith("-") or re.search(r"\s", value):
         raise ValueError("a host or alias has no spaces and does not begin with '-'")
@@ -158,7 +164,7 @@ Name = Annotated[str, AfterValidator(_name)]
 MemberName = Annotated[str, AfterValidator(_member_name)]
 HostName = Annotated[str, AfterValidator(_no_dash)]
 PathName = Annotated[str, AfterValidator(_path)]
-FilledPath = Annotated[PathName, Field(min_length=1)]
+FilledPath = Annotated[PathName, AfterValidator(_filled)]
 Lifetime = Annotated[timedelta, BeforeValidator(_hours)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 UnitKey = Annotated[str, AfterValidator(_unit_key)]

@@ -194,8 +194,10 @@ def _explain(item: Any) -> str:
         return f"unknown key; did you mean '{close[0]}'?" if close else f"unknown key; known: {', '.join(known)}"
     if kind == "value_error":
         return str(item["ctx"]["error"])
-    if kind in _SAYINGS:
-        return _SAYINGS[kind]
+    if kind == "missing":
+        return "is missing"
+    if kind == "too_short":
+        return "at least one member is needed"
     if value is None:
         return "is empty: give it a value, or leave it out"
     text = "must be " + (_KINDS.get(kind) or str(item["msg"]).removeprefix("Input should be "))
@@ -205,11 +207,6 @@ def _explain(item: Any) -> str:
     return f"{text}; put it in quotes" if kind == "string_type" else text
 
 
-_SAYINGS = {
-    "missing": "is missing",
-    "too_short": "at least one member is needed",
-    "string_too_short": "must not be empty",
-}
 _KINDS = {
     "model_type": "a mapping, as in 'key: value'",
     "dict_type": "a mapping, as in 'key: value'",
