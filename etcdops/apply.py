@@ -115,17 +115,23 @@ def explain(output: str) -> str:
     """Why etcd did not come up, in one line, from the end of files/service.sh's output."""
     if "AssertResult=no" in output:
         return f"the guard stopped it: {layout.WAL_DIR} is missing, and a member must not come back empty"
-    serious, plain = [], []
+    fatal: list[str] = []
+    errors: list[str] = []
+    plain: list[str] = []
     for line in output.splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
-            plain.append(line)
+            plain.append(line.strip())
             continue
-        if isinstance(entry, dict) and entry.get("level") in {"fatal", "panic", "error"}:
-            serious.append(": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key)))
-    if serious:
-        return serious[-1]
-    wanted = re.compile(r"error|invalid|unknown|denied|panic|fatal|not ready", re.IGNORECASE)
-    telling = [line for line in plain if wanted.search(line) and "systemd" not in line]
-    return (telling or plain[-1:] or [""])[-1].strip()
+        if not isinstance(entry, dict):
+            continue
+        said = ": ".join(str(entry[key]) for key in ("msg", "error") if entry.get(key))
+        if entry.get("level") in {"fatal", "panic"}:
+            fatal.append(said)
+        elif entry.get("level") == "error" or entry.get("error"):  # a flag that it cannot parse is a warning to etcd
+            errors.append(said)
+    telling = [
+        line for line in plain if re.search(r"error|invalid|unknown|denied|panic|not ready", line, re.IGNORECASE)
+    ]
+    return (fatal or errors or telling or plain or [""])[-1]
