@@ -59,7 +59,7 @@ class Folder:
         """The public half of the key, which is made if there is none yet."""
         self.path.mkdir(parents=True, exist_ok=True)
         public = self.key.with_suffix(".pub")
-        if not self.key.exists():
+        if not (self.key.exists() and public.exists()):
             with tempfile.TemporaryDirectory(dir=self.path) as folder:
                 new = Path(folder) / self.key.name
                 run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "etcdops-lab", "-f", new])

@@ -33,6 +33,10 @@ path-exclude=/usr/share/man/*
 force-unsafe-io
 """
 
+# mmdebstrap mounts /sys and more below the image: only it may see that, lest we delete what is mounted there.
+# And neither it nor dpkg may go on building when we are killed.
+_CONTAINED = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child")
+
 # Where usrmerge is a package of its own, it would bring all of perl.
 _MERGED_USR = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
 
@@ -101,6 +105,7 @@ def _build(codename: str, base: Path) -> None:
         lists = [work / name for name in files if name.startswith("lab.")]
         merge = [f"--hook-directory={_MERGED_USR}"] if _MERGED_USR.is_dir() else []
         argv: list[str | Path] = [
+            *_CONTAINED,
             *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory"),
             *(f"--include={PACKAGES}", f"--aptopt={work}/apt.conf"),
             *merge,

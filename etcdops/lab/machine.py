@@ -65,11 +65,6 @@ class Machine:
         return self.folder.is_dir()
 
     @property
-    def base(self) -> Path:
-        """The base image that it stands on."""
-        return Path((self.folder / "base").read_text())
-
-    @property
     def host_key(self) -> str:
         """Its public SSH host key, as in ``ssh-ed25519 AAAA...``."""
         public = (self.folder / "upper/etc/ssh/ssh_host_ed25519_key.pub").read_text()
@@ -116,7 +111,7 @@ class Machine:
 
     def admit(self, public_key: str) -> None:
         """Let the owner of this key log in to every account."""
-        overlay.mount(self.base, self.folder)
+        self._mount()
         for home in ACCOUNTS.values():
             keys = self.folder / "root" / home / ".ssh/authorized_keys"
             if public_key not in keys.read_text().splitlines():
@@ -127,7 +122,7 @@ class Machine:
         """Power it on; nothing happens if it is on.  ``ready`` says when it has booted."""
         if self._group.populated():
             return
-        overlay.mount(self.base, self.folder)
+        self._mount()
         self._group.create()
         nspawn = [
             *("systemd-nspawn", f"--directory={self.folder}/root", "--boot", f"--machine={self.name}"),
@@ -169,6 +164,14 @@ class Machine:
         """Power it off and delete everything that it ever wrote."""
         self.power_off()
         overlay.remove(self.folder)
+
+    def _mount(self) -> None:
+        base = Path((self.folder / "base").read_text())
+        if not base.is_dir():
+            raise OpsError(
+                f"its base image {base} is gone", host=self.name, hint="inv lab.down deletes the hosts that stood on it"
+            )
+        overlay.mount(base, self.folder)
 
     @property
     def _group(self) -> Group:

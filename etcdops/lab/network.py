@@ -43,9 +43,9 @@ def has_ipv6() -> bool:
 def up() -> None:
     """Make what is missing of the bridge; ``Refused`` if another interface has the lab's network."""
     for each in _interfaces():
-        if each["ifname"] != BRIDGE and (taken := _taken(each)):
+        if each["ifname"] != BRIDGE and (theirs := taken(each)):
             raise Refused(
-                f"{each['ifname']} of this machine is in {taken}, which holds the lab's own addresses",
+                f"{each['ifname']} of this machine is in {theirs}, which holds the lab's own addresses",
                 hint=f"ip address show dev {each['ifname']}",
             )
     # First of all, and for good: a packet for a host that is down must never leave by the default route.
@@ -94,7 +94,7 @@ def _interfaces() -> list[dict[str, Any]]:
     return found
 
 
-def _taken(interface: dict[str, Any]) -> str:
+def taken(interface: dict[str, Any]) -> str:
     """The network of an interface that would take packets for a host of ours; empty if there is none."""
     ours = [f"{IPV4}.1", f"{IPV6}:1"]
     ours += [each for number in range(1, MOST_HOSTS + 1) for each in (address(number), address6(number))]

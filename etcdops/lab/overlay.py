@@ -10,6 +10,8 @@ from pathlib import Path
 from etcdops.errors import OpsError
 from etcdops.lab.process import run
 
+SECONDS = 5  # to wait for what still uses a mount
+
 
 def mounts_below(folder: Path) -> list[Path]:
     """Where anything is mounted at or below ``folder``, innermost first."""
@@ -35,9 +37,9 @@ def mount(base: Path, folder: Path) -> None:
         ) from None
 
 
-def unmount(folder: Path, seconds: float = 5) -> None:
+def unmount(folder: Path) -> None:
     """Unmount everything below ``folder``; a container that has just ended may hold on for a moment."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + SECONDS
     while points := mounts_below(folder):
         try:
             run(["umount", points[0]])
