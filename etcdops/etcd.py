@@ -79,7 +79,7 @@ def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> Vie
     health = _first(answers.get("health", ""))
     status = _first(answers.get("status", ""))
     members = _json(answers.get("members", ""))
-    complaint = str(health.get("error", "")) or next(
+    complaint = str(health.get("error", "")).strip() or next(
         (_complaint(text) for query, text in complaints.items() if query != "certificate" and text), ""
     )
     return View(
@@ -124,7 +124,7 @@ def _status(value: Mapping[str, Any]) -> EndpointStatus:
         revision=header.get("revision", 0),
         learner=value.get("isLearner", False),
         quota=value.get("dbSizeQuota", 0),
-        errors=tuple(value.get("errors", ())),
+        errors=tuple(error.strip() for error in value.get("errors", ())),
     )
 
 
