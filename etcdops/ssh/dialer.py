@@ -11,7 +11,6 @@ import logging
 import socket
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ class Dialer:
         self._config = Config(lazy=True, ssh_config=text, overrides={"user": ssh.user})
         self._jumps: dict[tuple[str, str, int], Jump] = {}
         self._lock = threading.Lock()
-        self._transports: weakref.WeakSet[Transport] = weakref.WeakSet()
+        self._transports: list[Transport] = []
         self._closed = False
 
     def dial(self, member: Member) -> Link:
@@ -90,8 +89,8 @@ class Dialer:
         """Close every connection at once, also those that are being opened, and open no more."""
         with self._lock:
             self._closed = True
-            transports = list(self._transports)
-        for transport in transports:
+            transports = self._transports
+        for transport in transports:  # jump hosts first, as they were opened: then nothing waits to be sent by them
             close(transport)
 
     def _connection(self, target: str) -> Connection:
@@ -136,7 +135,6 @@ class Dialer:
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000)
         transport = Transport(sock, **options)
-        transport.handshake_timeout = self._ssh.connect_timeout
         security = transport.get_security_options()
         security.ciphers = sorted(security.ciphers, key=lambda cipher: "gcm" not in cipher)
         known = self._known.types(name)
@@ -144,7 +142,8 @@ class Dialer:
         with self._lock:
             if self._closed:
                 raise HostError("the run has ended")
-            self._transports.add(transport)
+            living = [other for other in self._transports if other.ident is None or other.is_alive()]
+            self._transports = [*living, transport]
         return transport
 
     def _open(self, connection: Connection) -> None:
@@ -227,7 +226,9 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
         return HostError(f"{where}: {error}", hint="ProxyCommand of ~/.ssh/config")
     if isinstance(error, EOFError | SSHException):
         reason = str(error).rstrip(".") or "hung up"
-        if seconds >= limit * 0.9 and ("banner" in reason or "No existing session" in reason):
+        if reason == "Timeout opening channel":
+            reason = f"the jump host reaches nobody there within {limit:g} s"
+        elif seconds >= limit * 0.9 and ("banner" in reason or "No existing session" in reason):
             reason = f"no SSH handshake within {limit:g} s"
         elif "banner" in reason or "protocol version" in reason:
             reason = "whoever answers there speaks no SSH"

@@ -6,6 +6,7 @@ hundred bytes a second.
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import threading
 import time
@@ -66,6 +67,8 @@ class Link:
             self.close()  # first: a farewell to a host that does not listen could take for ever
             if isinstance(error, TimeoutError):
                 raise _silent(limit) from None
+            if isinstance(error, EOFError | OSError | SSHException):
+                raise _lost() from None
             raise
         finally:
             channel.close()  # frees its pipe too, which nothing else does
@@ -95,7 +98,7 @@ class Link:
         message.add_int(channel.remote_chanid)
         message.add_string("exec")
         message.add_boolean(True)  # paramiko closes the channel when the answer is no
-        message.add_string(command.encode("utf-8", "surrogateescape"))
+        message.add_string(command)
         self._transport._send_user_message(message)  # type: ignore[attr-defined]
 
 
@@ -184,6 +187,6 @@ def _silent(limit: float) -> HostError:
 
 def close(transport: Transport) -> None:
     """Close ``transport`` at once, in whatever state it is."""
-    # The handshake's timer is a thread that the interpreter would wait for at its end.
-    transport.packetizer.complete_handshake()
-    transport.close()
+    # Behind a jump host that is closed already, the farewell cannot be sent.
+    with contextlib.suppress(EOFError, OSError, SSHException):
+        transport.close()

@@ -142,6 +142,7 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ground]:
     folder.chmod(0o755)
     (folder / "home").mkdir()
     monkeypatch.setenv("HOME", str(folder / "home"))
+    monkeypatch.setenv("LOGNAME", "somebody")
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     monkeypatch.delenv("ETCDOPS_SUDO_PASSWORD", raising=False)
     ground = Ground(folder, keygen(folder / "key"))

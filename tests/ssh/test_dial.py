@@ -358,6 +358,13 @@ def test_a_jump_host_that_cannot_get_further(ground: Ground, gateway: Sshd) -> N
     assert error.message == f"127.0.0.1:{port}: the jump host cannot reach it (Connect failed)"
 
 
+def test_a_jump_host_that_reaches_nobody(ground: Ground, gateway: Sshd, silent_port: int) -> None:
+    start = time.monotonic()
+    error = refused(ground.fleet(silent_port, gateway=f"127.0.0.1:{gateway.port}", connect_timeout=1.0))
+    assert error.message == f"127.0.0.1:{silent_port}: the jump host reaches nobody there within 1 s"
+    assert time.monotonic() - start < 4
+
+
 def test_a_jump_host_that_was_lost_is_opened_again(ground: Ground, sshd: Sshd, gateway: Sshd) -> None:
     with ground.fleet(sshd.port, gateway=f"127.0.0.1:{gateway.port}") as fleet:
         fleet["m1"].run("true")

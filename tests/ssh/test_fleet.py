@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -108,10 +109,45 @@ def test_three_hosts_connect_at_once_and_one_that_fails_holds_nobody_up(
     assert all(isinstance(results[name], float) and results[name] - start < 2 for name in ("m1", "m3"))
 
 
+def test_a_connection_that_opens_after_the_end_is_not_used(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    fillers = [socket.socket() for _ in range(4)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+    errors = []
+
+    def work() -> None:
+        try:
+            fleet["m1"].run("true")
+        except HostError as error:
+            errors.append(str(error))
+
+    fleet = ground.fleet(listener.getsockname()[1], connect_timeout=10.0)
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 5
+    while fleet._dialer is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    thread.join(0.2)
+    fleet.close()
+    assert thread.is_alive()
+    listener.settimeout(10)
+    accepted = [listener.accept()[0] for _ in range(2)]  # makes room: the next attempt gets through
+    thread.join(10)
+    assert errors == ["m1: the run has ended"]
+    for sock in (listener, *fillers, *accepted):
+        sock.close()
+
+
 CTRL_C = """
 import sys, time
 from pathlib import Path
 from etcdops.config import Member, SshSection
+from etcdops.errors import HostError
 from etcdops.ssh import Fleet
 
 key, known, started, *ports = sys.argv[1:]
@@ -125,11 +161,15 @@ def work(host):
         file.write("x")
     host.run("echo x >> $1; sleep 60", started, stdin=(b"x" * 100_000 for _ in range(1000)))
 
+fleet = Fleet(members, ssh, Path, ask=None)
 try:
-    with Fleet(members, ssh, Path, ask=None) as fleet:
-        fleet.map(work)
+    fleet.map(work)
 except KeyboardInterrupt:
     print(time.time())
+    try:
+        fleet["m0"].run("true")
+    except HostError as error:
+        print(error)
     sys.exit(130)
 """
 
@@ -157,6 +197,8 @@ def test_ctrl_c_ends_everything_at_once(
     ended = time.time()
     assert process.returncode == 130, err
     assert err == ""
-    print(f"caught after {float(out) - pressed:.3f} s, at its end after {ended - pressed:.3f} s")
-    assert float(out) - pressed < 1
+    caught, error = out.splitlines()
+    assert error == "m0: the run has ended"
+    print(f"caught after {float(caught) - pressed:.3f} s, at its end after {ended - pressed:.3f} s")
+    assert float(caught) - pressed < 1
     assert ended - pressed < 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import threading
@@ -84,6 +85,7 @@ def test_known_name(host: str, port: int, name: str) -> None:
         (f"host1 {LINE_A}\n@revoked * {LINE_A}", A, "is revoked (FILE:2)"),
         (f"@revoked * {LINE_B}\nhost1 {LINE_A}", A, ""),
         (f"@revoked host1 {LINE_B}", A, "is not in FILE"),
+        (f"@cert-authority host1 {LINE_B}", A, "is not in FILE"),
         (ODD, B, "but FILE:11 holds another"),
         (f"host1 {LINE_A}\nhost2 {LINE_B}\nhost1 {LINE_A}", B, "but FILE:1,3 holds another"),
         (f"host1 ssh-rsa {LINE_A.split()[1]}", A, "but FILE:1 holds another"),
@@ -174,6 +176,19 @@ def test_writers_in_threads_and_processes_do_not_tear_each_others_lines(tmp_path
     assert [other.wait(30) for other in others] == [0, 0]
     lines = file.read_text().splitlines()
     assert sorted(lines) == sorted(f"host{n} {LINE_A}" for n in range(40))
+
+
+def test_a_writer_waits_for_the_other_and_looks_again(tmp_path: Path) -> None:
+    file = tmp_path / "known_hosts"
+    with file.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        thread = threading.Thread(target=KnownHosts(file, accept_new=True).check, args=("host1", A), daemon=True)
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        held.write(f"host1 {LINE_A}\n")
+    thread.join(10)
+    assert file.read_text() == f"host1 {LINE_A}\n"
 
 
 # Through a real sshd.

@@ -135,8 +135,10 @@ def test_a_source_of_stdin_that_fails_is_no_end_of_data(host: Host) -> None:
         yield b"half"
         raise OSError(5, "the disk is gone")
 
+    start = time.monotonic()
     with pytest.raises(OSError, match=r"the disk is gone"):
-        host.run("cat", stdin=broken())
+        host.run("cat; sleep 30", stdin=broken())
+    assert time.monotonic() - start < 5
     assert host.run("echo again").stdout == "again\n"
 
 
@@ -175,6 +177,7 @@ def test_a_host_that_hangs_is_given_up(host: Host, monkeypatch: pytest.MonkeyPat
         with pytest.raises(HostError, match=r"^m1: no answer within 0.6 s$"):
             endless = (b"x" * MB for _ in range(1000))
             host.run(f'{SESSION}; echo $session >> "$1"; kill -STOP $session', str(frozen), timeout=0.4, stdin=endless)
+        assert len(set(frozen.read_text().split())) == 2  # the first connection was not used again
     finally:
         for pid in frozen.read_text().split():
             os.kill(int(pid), signal.SIGCONT)
