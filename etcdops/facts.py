@@ -141,7 +141,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
             restarts=int(unit.get("NRestarts") or 0),
             pid=int(unit.get("MainPID") or 0),
         ),
-        running=parse_conf(_decode(single.get("environ", ""))),
+        running=_environment(_decode(single.get("environ", ""))),
         executable=single.get("exe", ""),
         data=single.get("data", ""),
         room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
@@ -157,20 +157,25 @@ def parse_answers(text: str) -> View:
 
 
 def parse_conf(text: str) -> dict[str, str]:
-    """NAME=VALUE lines of an EnvironmentFile or of a process's environment, unquoted as systemd does."""
+    """NAME=VALUE lines of an EnvironmentFile, unquoted as systemd does it."""
     settings = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):  # splitlines() would part a value at characters that are none to systemd
         name, equals, value = line.strip().partition("=")
         if not equals or name.startswith(("#", ";")):
             continue
         if len(value) >= 2 and value[0] == value[-1] == '"':
-            value = re.sub(r"\\(.)", r"\1", value[1:-1])
+            value = re.sub(r'\\([\\"$`])', r"\1", value[1:-1])
         settings[name] = value
     return settings
 
 
+def _environment(text: str) -> dict[str, str]:
+    """NAME=VALUE lines of a process's environment, where a quote or a blank is part of the value."""
+    return dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
+
+
 def _rows(text: str) -> Iterator[list[str]]:
-    for line in text.splitlines():
+    for line in text.split("\n"):
         yield line.split("\t")
 
 
@@ -229,5 +234,5 @@ def _addresses(fib_trie: str, if_inet6: str) -> Iterator[str]:
 def _listeners(rows: list[list[str]]) -> Iterator[Listener]:
     for row in rows:
         if row[0] == "listen":
-            _, socket, pid, program = row
-            yield Listener(int(socket.rpartition(":")[2], 16), int(pid or 0), program)
+            _, socket, pid, *program = row  # a program may call itself anything, tabs included
+            yield Listener(int(socket.rpartition(":")[2], 16), int(pid or 0), " ".join(program))
