@@ -25,9 +25,9 @@ release() { # version, digest, the programs as the archive names them
     staged="$staged $target"
     # shellcheck disable=SC2086 # a list of words
     tar -xzf "$work/release" -C "$target.etcdops-new" --strip-components=1 --no-same-owner --no-same-permissions $3
-    (cd "$target.etcdops-new" && chmod 755 . ./* && sha256sum -- * >"$work/sums" && install -m 644 "$work/sums" SHA256SUMS)
-    echo "$2" >"$target.etcdops-new/archive.sha256"
-    chmod 644 "$target.etcdops-new/archive.sha256"
+    chmod 755 "$target.etcdops-new" "$target.etcdops-new"/*
+    echo "$2" >"$work/archive.sha256"
+    install -m 644 "$work/archive.sha256" "$target.etcdops-new/archive.sha256"
     "$target.etcdops-new/etcd" --version | grep -qxF "etcd Version: $1" ||
         { echo "the etcd in the archive says it is $("$target.etcdops-new/etcd" --version 2>&1 | head -n 1), not $1" >&2; return 1; }
 }
@@ -70,9 +70,9 @@ for path in $staged; do
 done
 staged=
 
-while IFS=$tab read -r step a _; do
-    case $step in
-    reload) systemctl daemon-reload ;;
-    enable) systemctl enable --quiet etcd.service ;;
-    esac
-done <"$work/manifest"
+# `enable` reloads the units, too.
+if grep -qx enable "$work/manifest"; then
+    systemctl enable --quiet etcd.service
+elif grep -qx reload "$work/manifest"; then
+    systemctl daemon-reload
+fi

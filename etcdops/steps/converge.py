@@ -71,7 +71,7 @@ def converge(run: Run, steps: tuple[str, ...]) -> None:
         _issue(run)
         decision = decide(run, facts, steps)
     _act(run, decision)
-    views: gate.Views = {name: fact.view for name, fact in decision.facts.items()}
+    views = _views(decision.facts)
     if "start" in steps:
         views = _settle(run, decision, steps)
     _close(run, decision, steps, views, time.monotonic() - began)
@@ -255,16 +255,22 @@ def _stopped(run: Run, decision: Decision, name: str, error: OpsError) -> OpsErr
 
 def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
     """The whole cluster healthy; members that joined in this run recorded and guarded."""
-    views: gate.Views = {name: fact.view for name, fact in decision.facts.items()}
-    if decision.rollout.start or decision.rollout.restart or not gate.judge(run.config, views):
+    facts = decision.facts
+    if decision.rollout.start or decision.rollout.restart:
         run.ui.step("Check the cluster")
-        views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
-    if decision.joins:
         facts = run.fleet.all(gather)
+    if not gate.judge(run.config, _views(facts)):
+        gate.pass_through(run.fleet, run.config, seconds=run.patience)
+        facts = run.fleet.all(gather)
+    if decision.joins:
         wanted = desired.configure if "configure" in steps else desired.record
         wants = _wants(run, facts, pending=False)
         _push(run, decision, {name: diff(wanted(want), facts[name]) for name, want in wants.items()}, {})
-    return views
+    return _views(facts)
+
+
+def _views(facts: Mapping[str, HostFacts]) -> gate.Views:
+    return {name: fact.view for name, fact in facts.items()}
 
 
 def _close(run: Run, decision: Decision, steps: tuple[str, ...], views: gate.Views, seconds: float) -> None:
