@@ -70,18 +70,21 @@ class Dialer:
     def dial(self, member: Member) -> Link:
         """Connect and log in; ``HostError`` says what is in the way."""
         written = self._ssh.model_fields_set
-        target = derive_shorthand(member.ssh or member.address)
-        connection = self._prepare(
-            Connection(
+        address = member.ssh or member.address
+        try:
+            target = derive_shorthand(address)
+            connection = self._connection(
                 target["host"],
                 user=target["user"] or (self._ssh.user if "user" in written else None),
                 port=member.port or target["port"] or (self._ssh.port if "port" in written else None),
                 gateway=self._connection(self._ssh.gateway) if self._ssh.gateway else None,
-                config=self._config,
-                forward_agent=False,
-                connect_kwargs={"compress": False},  # never empty: Fabric would fill in a dictionary of all
             )
-        )
+        except ValueError as error:
+            raise UsageError(
+                f"{address}: this is no way to reach a host: {error}",
+                hint="check 'ssh' of the member, ssh.gateway and ~/.ssh/config",
+            ) from None
+        self._prepare(connection)
         self._open(connection)
         return Link(connection)
 
@@ -93,8 +96,9 @@ class Dialer:
         for transport in transports:  # jump hosts first, as they were opened: then nothing waits to be sent by them
             close(transport)
 
-    def _connection(self, target: str) -> Connection:
-        return Connection(target, config=self._config, forward_agent=False, connect_kwargs={"compress": False})
+    def _connection(self, target: str, **options: Any) -> Connection:
+        # connect_kwargs is replaced later; an empty one would be filled in from a dictionary that all share.
+        return Connection(target, config=self._config, connect_kwargs={"compress": False}, **options)
 
     def _prepare(self, connection: Connection) -> Connection:
         if isinstance(connection.gateway, Connection):
@@ -155,7 +159,8 @@ class Dialer:
             connection.open()
             connection.transport.set_keepalive(KEEPALIVE)
         except BaseException as error:
-            connection.client.close()
+            if (transport := connection.client.get_transport()) is not None:
+                close(transport)
             known = explain(error, where, time.monotonic() - start, self._ssh.connect_timeout)
             if known is None:
                 raise

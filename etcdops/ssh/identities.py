@@ -40,8 +40,13 @@ class Identities:
             for label, key in self._offers(agent, tried, locked):
                 try:
                     rest = transport.auth_publickey(self._user, key)
-                except (SSHException, EOFError):
+                except (SSHException, EOFError) as error:
                     tried.append(label)
+                    if "timeout" in str(error):
+                        raise HostError(
+                            f"login as {self._user} with {label}: no answer within {transport.auth_timeout:g} s",
+                            hint="the host is slow to look the user up; ssh.connect_timeout is the limit",
+                        ) from None
                     if not transport.is_active():
                         raise HostError(
                             f"login as {self._user} refused, tried {', '.join(tried)}; then the host hung up",

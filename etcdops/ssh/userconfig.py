@@ -14,6 +14,9 @@ from etcdops.errors import UsageError
 
 _DEPTH = 16  # as in OpenSSH
 
+# Left out: we have no use for them, and Fabric fails at some of their values (a socket, "none").
+_UNUSED = {"forwardagent", "connecttimeout"}
+
 
 def user_config(user: Path | None = None, system: Path = Path("/etc/ssh/ssh_config")) -> str:
     """Both files as one text, the user's first: in ssh_config the first value of a setting wins."""
@@ -37,13 +40,15 @@ def _lines(path: Path, base: Path, depth: int = 0) -> Iterator[str]:
         raise UsageError(f"{path}: Include goes deeper than {_DEPTH} files")
     section = "Host *"
     for line in text.splitlines():
-        keyword = re.match(r"\s*(\w+)\s*=?\s*(.*)", line)
-        if keyword is None or keyword[1].lower() != "include":
-            if keyword is not None and keyword[1].lower() in {"host", "match"}:
+        match = re.match(r"\s*(\w+)\s*=?\s*(.*)", line)
+        keyword = match[1].lower() if match is not None else ""
+        if match is None or keyword != "include":
+            if keyword in {"host", "match"}:
                 section = line
-            yield line
+            if keyword not in _UNUSED:
+                yield line
             continue
-        for pattern in shlex.split(keyword[2], comments=True):
+        for pattern in shlex.split(match[2], comments=True):
             full = base.absolute() / Path(pattern).expanduser()
             for included in sorted(Path("/").glob(str(full.relative_to("/")))):
                 yield from _lines(included, base, depth + 1)

@@ -152,6 +152,13 @@ def test_too_many_keys(ground: Ground, agent: Callable[[Path], None]) -> None:
     assert "MaxAuthTries" in error.hint
 
 
+def test_a_login_that_hangs(ground: Ground) -> None:
+    server = ground.sshd("AuthorizedKeysCommand /bin/sleep 20", "AuthorizedKeysCommandUser root")
+    (server.folder / "authorized_keys").write_text("")
+    error = refused(ground.fleet(server.port, connect_timeout=0.8))
+    assert error.message == f"login as root with {ground.key}: no answer within 0.8 s"
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
 def test_a_key_with_a_passphrase_is_for_the_agent(ground: Ground, agent: Callable[[Path], None], kind: str) -> None:
     ground.key = ground.keygen("locked", kind, passphrase="secret")
@@ -246,6 +253,18 @@ def test_host_key_alias(ground: Ground, sshd: Sshd, user_config: Callable[[str],
     with ground.fleet(sshd.port) as fleet:
         fleet["m1"].run("true")
     assert ground.known_hosts.read_text().startswith("cluster-host ssh-ed25519 ")
+
+
+def test_settings_that_trip_fabric(ground: Ground, sshd: Sshd, user_config: Callable[[str], None]) -> None:
+    user_config("ForwardAgent $SSH_AUTH_SOCK\nConnectTimeout none\n")
+    with ground.fleet(sshd.port) as fleet:
+        fleet["m1"].run("true")
+
+
+def test_an_address_that_makes_no_sense(ground: Ground, sshd: Sshd) -> None:
+    fleet = Fleet(one(sshd, ssh="127.0.0.1:first"), ground.ssh(), Path, ask=None)
+    with fleet, pytest.raises(UsageError, match=r"^127.0.0.1:first: this is no way to reach a host"):
+        fleet["m1"].run("true")
 
 
 def test_an_ssh_config_that_makes_no_sense(ground: Ground, sshd: Sshd, user_config: Callable[[str], None]) -> None:

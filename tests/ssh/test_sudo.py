@@ -197,9 +197,11 @@ def test_nobody_to_ask(sudo: Sudo, ask: Ask | None) -> None:
 )
 def test_refusals(sudo: Sudo, mode: str, message: str, hint: str) -> None:
     sudo.mode(mode)
-    [error, *_] = failures(sudo.fleet(Ask(PASSWORD)))
+    ask = Ask(PASSWORD)
+    [error, *_] = failures(sudo.fleet(ask))
     assert error.message == message
     assert hint in error.hint
+    assert len(ask.prompts) == (mode == "asks-in-vain")
 
 
 def test_no_sudo_at_all(ground: Ground) -> None:
