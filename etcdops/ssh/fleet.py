@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
@@ -62,7 +63,8 @@ class Fleet:
         An ``OpsError`` is the result of its host, and names it.  Anything else is a bug and propagates, once all
         work has ended.  Ctrl-C closes every connection and propagates at once.
         """
-        hosts = [host for name, host in self._hosts.items() if names is None or name in names]
+        chosen = self._hosts.values() if names is None else [self[name] for name in names]
+        hosts = [host for host in self._hosts.values() if host in chosen]
         desk: queue.SimpleQueue[Call] = queue.SimpleQueue()
         results: dict[str, T | BaseException] = {}
 
@@ -78,7 +80,9 @@ class Fleet:
             for host in hosts:
                 threading.Thread(target=on_thread, args=(host,), name=host.name, daemon=True).start()
             while len(results) < len(hosts):
-                desk.get()()
+                # With an end: a Ctrl-C that comes just before an endless wait would not end it (Python checks after).
+                with contextlib.suppress(queue.Empty):
+                    desk.get(timeout=0.2)()
         except BaseException:
             self.close()
             raise
