@@ -109,10 +109,10 @@ class Host:
         check: bool,
     ) -> Completed:
         tail = [*ENVIRONMENT, "timeout", "-k", str(KILL_AFTER), f"{limit:.3f}", "sh", "-c", script, "etcdops", *args]
-        if any("\0" in word for word in tail) or sum(len(word.encode()) for word in tail) > LONGEST - 4096:
-            raise ValueError("a script and its arguments hold no NUL and less than 124 KiB; data goes to stdin")
         link, root = self._opened()
         command = f"exec {shlex.join([*root.prefix, *tail])}"
+        if "\0" in command or len(command.encode()) > LONGEST:
+            raise ValueError(f"a script and its arguments hold no NUL and take {LONGEST} bytes; data goes to stdin")
         output = link.execute(command, root.feed(stdin), limit + GRACE)
         stdout, stderr = output.stdout.decode(errors="replace"), output.stderr.decode(errors="replace")
         if output.status in {124, 137, None} and output.seconds >= limit:
@@ -130,7 +130,11 @@ class Host:
         with self._lock:
             if self._open is None or not self._open[0].alive:
                 link = self._connect()
-                self._open = link, self._become_root(link)
+                try:
+                    self._open = link, self._become_root(link)
+                except BaseException:
+                    link.close()
+                    raise
             return self._open
 
     def _become_root(self, link: Link) -> Root:
@@ -165,24 +169,26 @@ def _refuse_sudo(user: str, said: str, *, asked: bool) -> None:
     """Raise what sudo's refusal means; before a password was ``asked`` for, that it wants one is not a refusal."""
     if "sudoers" in said or "not allowed" in said or "may not run" in said:
         raise HostError(
-            f"{user} may not use sudo for every command{_said(said)}",
+            f"{user} may not use sudo for every command{_said(said, lines=1)}",
             hint="allow it with visudo on the host, or set ssh.user to root",
         )
     if "tty" in said:
-        raise HostError(f"sudo wants a terminal{_said(said)}", hint="take 'requiretty' out of the host's /etc/sudoers")
+        raise HostError(
+            f"sudo wants a terminal{_said(said, lines=1)}", hint="take 'requiretty' out of the host's /etc/sudoers"
+        )
     if asked:
         raise HostError(
-            f"sudo does not take the password of {user}{_said(said)}",
+            f"sudo does not take the password of {user}{_said(said, lines=1)}",
             hint="run the task again with the right one; ETCDOPS_SUDO_PASSWORD goes before the prompt",
         )
 
 
-def _words(text: str) -> str:
-    """The last three lines that say something, as one line."""
-    lines = [line.strip() for line in text[-4000:].splitlines()]
-    return "; ".join([line for line in lines if line][-3:])
+def _words(text: str, lines: int = 3) -> str:
+    """The last ``lines`` that say something, as one line."""
+    said = [line.strip() for line in text[-4000:].splitlines()]
+    return "; ".join([line for line in said if line][-lines:])
 
 
-def _said(text: str) -> str:
-    words = _words(text)
+def _said(text: str, lines: int = 3) -> str:
+    words = _words(text, lines)
     return f": {words}" if words else ""

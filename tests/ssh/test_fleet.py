@@ -46,6 +46,8 @@ def test_names_choose_and_the_configuration_orders(idle: Fleet) -> None:
     assert idle.map(lambda host: host.name, ["m4", "m2"]) == {"m2": "m2", "m4": "m4"}
     assert list(idle.map(lambda host: 1, ["m4", "m2"])) == ["m2", "m4"]
     assert idle.all(lambda host: 1, []) == {}
+    with pytest.raises(KeyError):
+        idle.map(lambda host: 1, ["m1", "m6"])
 
 
 def test_expected_errors_are_results(idle: Fleet) -> None:
