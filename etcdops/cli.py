@@ -10,7 +10,6 @@ import functools
 import inspect
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,7 +49,7 @@ def task(
             from etcdops.run import Run  # and all that it needs: --list and completion must not wait for it
 
             chosen = {flag: given.pop(flag) for flag in flags}
-            run = Run(config_path(context), words=_words(context), **chosen)
+            run = Run(config_path(context), words=_words(), **chosen)
             with boundary(run.ui):
                 try:
                     function(run, **given)
@@ -91,7 +90,7 @@ class boundary:
         if isinstance(error, KeyboardInterrupt):
             self._ui.error(OpsError("interrupted", hint="the same command goes on from what is there"))
             raise Exit(code=130) from None
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError | SystemExit):  # rich makes the second of the first
             _no_reader()
             raise Exit(code=0) from None
 
@@ -205,8 +204,6 @@ def config_path(context: Context) -> Path:
     return Path(given).absolute()
 
 
-def _words(context: Context) -> tuple[str, ...]:
+def _words() -> tuple[str, ...]:
     """The words after ``--`` as they were typed; Invoke joins them with spaces and so loses their quoting."""
-    if "--" in sys.argv:
-        return tuple(sys.argv[sys.argv.index("--") + 1 :])
-    return tuple(shlex.split(context.remainder))
+    return tuple(sys.argv[sys.argv.index("--") + 1 :]) if "--" in sys.argv else ()
