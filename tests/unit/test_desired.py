@@ -121,10 +121,10 @@ def test_every_line_of_a_unit_is_a_section_a_setting_or_a_comment() -> None:
 
 
 def test_a_shell_reads_etcd_conf_as_systemd_does(tmp_path: Path) -> None:
-    path = tmp_path / "etcd.conf"
-    path.write_bytes(files(want(config(**EXTRAS)))[layout.CONF])
+    file = tmp_path / "etcd.conf"
+    file.write_bytes(files(want(config(**EXTRAS)))[layout.CONF])
     done = subprocess.run(
-        ["sh", "-c", 'set -a; . "$1"; env -0', "sh", path],
+        ["sh", "-c", 'set -a; . "$1"; env -0', "sh", file],
         capture_output=True,
         text=True,
         check=True,
@@ -263,9 +263,9 @@ def test_distribute_of_a_plain_http_cluster() -> None:
 def test_configure() -> None:
     (user, folder, state, conf_file, unit, reloaded) = desired.configure(want(config()))
     assert (user, folder, state) == (User(), Directory("/etc/etcd", 0o755), Directory("/var/lib/etcd", 0o700, ETCD))
-    for each, path in ((conf_file, layout.CONF), (unit, layout.UNIT)):
+    for each, where in ((conf_file, layout.CONF), (unit, layout.UNIT)):
         assert isinstance(each, File)
-        assert (each.path, each.mode, each.owner) == (path, 0o644, ROOT)
+        assert (each.path, each.mode, each.owner) == (where, 0o644, ROOT)
     assert reloaded == Reloaded()
 
 
