@@ -51,6 +51,8 @@ def judge(config: Config, views: Views) -> Verdict:
             reasons.append(f"{name}: {view.complaint or 'etcd does not answer'}")
         elif view.complaint:
             reasons.append(f"{name}: {view.complaint}")
+        elif view.status is None or view.members is None:  # alarms, on 3.4, stand in the status alone
+            reasons.append(f"{name}: healthy, but does not tell its status and members")
     statuses = {name: view.status for name, view in seen.items() if view.status}
     leaders = {status.leader for status in statuses.values()}
     if len({status.cluster_id for status in statuses.values()}) > 1:
