@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from invoke.collection import Collection
 from invoke.exceptions import Exit
 
-from etcdops import dev, lab, steps
+from etcdops import dev, lab, pictures, steps
 from etcdops.cli import task
 
 if TYPE_CHECKING:
@@ -227,6 +227,15 @@ def format_(run: Run) -> None:
     dev.format_(run)
 
 
+@task(name="pictures")
+def pictures_(run: Run) -> None:
+    """Draw the stills of the docs, in a lab made anew.
+
+    Runs deploy, status, a dry run and a refusal on fresh hosts, and writes docs/images/*.svg from what they print.
+    """
+    pictures.draw_all(run)
+
+
 ns = Collection(
     gen_ca,
     gen_server_cert,
@@ -249,4 +258,4 @@ ns = Collection(
 )
 
 ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))
-ns.add_collection(Collection("dev", lock, format_))
+ns.add_collection(Collection("dev", lock, format_, pictures_))
