@@ -21,6 +21,7 @@ from etcdops.plan import Change, Release, diff
 from etcdops.release import Archive, Releases, architecture
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
+from etcdops.steps.service import restart_member
 
 ALL_STEPS = ("install", "distribute", "configure", "start")
 
@@ -229,21 +230,16 @@ def _start(run: Run, verbs: Mapping[str, str]) -> None:
 
 
 def _restart(run: Run, decision: Decision, name: str, late: Sequence[Change]) -> None:
-    """One member, between two looks at the whole cluster; a member that stays away ends the run."""
-    views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
-    unsafe = gate.may_take_down(run.config, views, name)
-    if unsafe:
-        raise Refused(unsafe, host=name, hint="bring the other members back first: inv status")
+    """One member, with what it takes up at its restart; a member that stays away ends the run."""
     try:
-        if late:
-            run.fleet.all(lambda host: apply.push(host, late, None, run.config.cluster.version), [name])
-        _start(run, {name: "restart"})
-        gate.pass_through(run.fleet, run.config, seconds=run.patience)
+        restart_member(run, name, lambda: _push(run, decision, {name: late}, {}))
+    except Refused:
+        raise
     except OpsError as error:
-        raise _stopped(run, decision, name, error) from None
+        raise _stopped(decision, name, error) from None
 
 
-def _stopped(run: Run, decision: Decision, name: str, error: OpsError) -> OpsError:
+def _stopped(decision: Decision, name: str, error: OpsError) -> OpsError:
     """The error of a member that did not come back, with what was left alone."""
     inner = next(iter(getattr(error, "errors", ())), error)
     others = [other for other in decision.rollout.restart if other != name]

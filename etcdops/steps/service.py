@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from etcdops import apply, gate
 from etcdops.errors import Refused
 from etcdops.etcd import View
@@ -34,12 +36,18 @@ def restart(run: Run) -> None:
     run.ui.result(f"{len(order)} members restarted and healthy")
 
 
-def restart_member(run: Run, name: str) -> None:
-    """Restart one member: only while the others keep a quorum, and done when the cluster is healthy again."""
+def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: None) -> None:
+    """Restart one member: only while the others keep a quorum, and done when the cluster is healthy again.
+
+    ``prepare`` is called when it is safe, and puts in place what the member takes up at its restart.
+    """
     views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
     unsafe = gate.may_take_down(run.config, views, name)
     if unsafe:
-        raise Refused(unsafe, host=name, hint="bring the other members back first: inv status")
+        alone = "with two members that takes an interruption: inv stop, then the same command"
+        hint = alone if len(run.config.members) == 2 else "bring the other members back first: inv status"
+        raise Refused(unsafe, host=name, hint=hint)
+    prepare()
     run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
     gate.pass_through(run.fleet, run.config, seconds=run.patience)
 
