@@ -1,0 +1,99 @@
+"""What the operator sees: one line for each thing, with the hosts it is true of."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, UsageError
+from etcdops.ui import Reporter, error_lines, grouped
+
+GROUPED: dict[str, tuple[dict[str, list[str]], list[str]]] = {
+    "nothing": ({}, []),
+    "hosts without lines": ({"a": [], "b": []}, []),
+    "one host": ({"a": ["x", "y"]}, ["a  x", "a  y"]),
+    "shared by all": ({"a": ["x"], "b": ["x"], "c": ["x"]}, ["a b c  x"]),
+    "shared by some": (
+        {"a": ["x", "z"], "b": ["x", "y", "z"]},
+        ["a b  x", "a b  z", "b    y"],
+    ),
+    "each its own": ({"etcd01": ["x"], "etcd2": ["y"]}, ["etcd01  x", "etcd2   y"]),
+}
+
+
+@pytest.mark.parametrize(("by_host", "lines"), GROUPED.values(), ids=GROUPED.keys())
+def test_grouped(by_host: dict[str, list[str]], lines: list[str]) -> None:
+    assert grouped(by_host) == lines
+
+
+FIRST = HostError("cannot be reached", host="etcd01", hint="is it up?")
+SECOND = HostError("sudo asks for a password", host="etcd02")
+
+ERRORS: dict[str, tuple[OpsError, list[str]]] = {
+    "message": (OpsError("no archive"), ["error: no archive"]),
+    "hint": (OpsError("no archive", hint="give one"), ["error: no archive; give one"]),
+    "host": (FIRST, ["error: etcd01: cannot be reached; is it up?"]),
+    "no message": (OpsError(""), ["error: "]),
+    "usage": (UsageError("unknown task", hint="inv --list"), ["error: unknown task; inv --list"]),
+    "unhealthy": (Unhealthy("no leader"), ["error: no leader"]),
+    "several lines, as of a configuration": (
+        UsageError("c.yaml:1: a\nc.yaml:2: b", hint="see docs"),
+        ["error: c.yaml:1: a\nerror: c.yaml:2: b; see docs"],
+    ),
+    "refused": (Refused("not confirmed", hint="--yes"), ["refused: not confirmed; --yes"]),
+    "refused, with every finding": (
+        Refused("nothing was changed", findings=[
+            Refused("no room", host="etcd01", hint="free some"), Refused("two clusters", hint="stop one"),
+        ]),
+        ["refused: etcd01: no room; free some", "refused: two clusters; stop one", "refused: nothing was changed"],
+    ),
+    "some hosts": (
+        HostsFailed([FIRST, SECOND]),
+        ["error: etcd01: cannot be reached; is it up?", "error: etcd02: sudo asks for a password"],
+    ),
+    "some hosts, and what to do about all": (
+        HostsFailed([FIRST, SECOND], hint="inv status"),
+        ["error: etcd01: cannot be reached; is it up?", "error: etcd02: sudo asks for a password",
+         "error: 2 hosts failed; inv status"],
+    ),
+    "one host, and what to do": (
+        HostsFailed([SECOND], hint="inv status"),
+        ["error: etcd02: sudo asks for a password", "error: 1 host failed; inv status"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "lines"), ERRORS.values(), ids=ERRORS.keys())
+def test_error_lines(error: OpsError, lines: list[str]) -> None:
+    assert error_lines(error) == lines
+
+
+def test_progress_goes_to_stderr_and_results_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    ui = Reporter()
+    ui.step("Look")
+    ui.line("detail")
+    ui.changes({"a": ["x"], "b": ["x"]})
+    ui.warn("late")
+    ui.error(Unhealthy("no leader"))
+    ui.result("done")
+    seen = capsys.readouterr()
+    assert seen.err.splitlines() == ["==> Look", "    detail", "    a b  x", "warning: late", "error: no leader"]
+    assert seen.out == "done\n"
+
+
+def test_json_is_the_only_thing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    ui = Reporter()
+    ui.step("Look")
+    with ui.transfer("send") as progress:
+        progress("a", 10 << 20, 10 << 20)
+    ui.json({"names": ["b", "a"], "text": "ü"})
+    assert json.loads(capsys.readouterr().out) == {"names": ["b", "a"], "text": "ü"}
+
+
+def test_a_table_folds_nothing_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "https://" + 150 * "x"
+    Reporter().table(("member", "peer URLs"), [("etcd01", url), ("[red]etcd02", "")])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("etcd01" in line and url in line for line in lines)
+    assert any("[red]etcd02" in line for line in lines)  # no markup: text of a host is only text
