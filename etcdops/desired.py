@@ -71,7 +71,7 @@ def distribute(want: Want) -> list[Resource]:
 
 def configure(want: Want) -> list[Resource]:
     """etcd.conf and etcd.service; once the member has joined, its identity and the amnesia guard."""
-    unit = _render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
+    unit = _unit(want)
     resources: list[Resource] = [
         User(),
         Directory(layout.CONF_DIR, 0o755),
@@ -79,10 +79,22 @@ def configure(want: Want) -> list[Resource]:
         File(layout.CONF, etcd_conf(want, unit)),
         File(layout.UNIT, unit),
     ]
-    return [*resources, *record(want), Reloaded()]
+    return [*resources, *_record(want), Reloaded()]
 
 
 def record(want: Want) -> list[Resource]:
+    """What ``configure`` adds once a member has joined its cluster, for ``start`` alone: no other change of etcd.conf
+    that may be due comes along with it."""
+    resources = _record(want)
+    if resources and want.facts.conf:
+        conf = etcd_conf(want, _unit(want))
+        new, old = parse_conf(conf.decode()), want.facts.conf
+        if all(name == "ETCD_INITIAL_CLUSTER_STATE" or new.get(name) == old.get(name) for name in new.keys() | old):
+            resources.append(File(layout.CONF, conf))
+    return resources
+
+
+def _record(want: Want) -> list[Resource]:
     """The identity of a member that has joined its cluster, and the guard of its data; nothing before."""
     known = identity(want)
     if not known:
@@ -162,11 +174,15 @@ def needs_restart(want: Want) -> str:
         return f"etcd {facts.running_version or 'of another source'} -> {version}"
     if want.pki_pending:
         return "new certificate authority"
-    unit = _render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
+    unit = _unit(want)
     new, old = (_effective(settings) for settings in (parse_conf(etcd_conf(want, unit).decode()), facts.running))
     names = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
     flags = [name.removeprefix("ETCD_").lower().replace("_", "-") for name in names if name.startswith("ETCD_")]
     return ", ".join(flags) or ("unit or CA changed" if names else "")
+
+
+def _unit(want: Want) -> bytes:
+    return _render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
 
 
 def _effective(settings: Mapping[str, str]) -> dict[str, str]:
