@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from etcdops.dev import TIERS
+from tests.hosts import Hosts, Project, real
 
 TESTS = Path(__file__).parent
 REAL_HOSTS = {"lab", "infra"}
@@ -29,3 +31,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if tier(item) in REAL_HOSTS and os.geteuid() != 0:
         pytest.fail("needs root: it starts real hosts in containers on this machine", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+    """Three real hosts, in whatever state the test before has left them."""
+    with real(tmp_path_factory.mktemp("hosts")) as hosts:
+        yield hosts
+
+
+@pytest.fixture
+def cluster(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A healthy cluster that tests share: for those that only look, or put back what they change."""
+    if hosts.cluster is None or not hosts.cluster.runs():
+        hosts.bare()
+        hosts.cluster = Project(hosts, tmp_path_factory.mktemp("cluster"))
+        hosts.cluster.inv("deploy").ok()
+    return hosts.cluster

@@ -1,0 +1,384 @@
+"""Three real hosts that belong to the tests, and ./inv on a project of theirs, as a real process.
+
+The hosts stand in a network and a mount namespace of this pytest process, so that a lab that somebody works with on
+this machine is never touched, and no packet leaves.  They are made when a test first asks and deleted at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etcdops.lab import debian, image, network, packages
+from etcdops.lab.lab import Lab
+from etcdops.layout import ROOT
+
+NAMES = ("etcd01", "etcd02", "etcd03")
+VERSION = "3.6.16"
+PLACE = Path("/var/lib/etcdops-lab-tests")  # one name: a session that was killed leaves hosts that the next one finds
+WAIT = 30.0  # seconds within which whatever a test waits for comes true
+CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
+
+# Whatever any test, or the project on its behalf, has left on a host.
+BARE = r"""
+rm -f /run/etcdops-hold
+systemctl kill --signal=KILL etcd.service 2>/dev/null
+systemctl stop etcd.service 'test-*' 2>/dev/null
+for path in /etc/etcd /opt /opt/etcd /var/lib/etcd; do
+    while umount -l $path 2>/dev/null; do :; done
+done
+rm -rf /etc/etcd /etc/systemd/system/etcd.service* /etc/systemd/system/multi-user.target.wants/etcd.service \
+    /var/lib/etcd* /var/lib/.etcdops.* /opt/etcd* /usr/local/bin/* /usr/local/sbin/* /etc/sudoers.d/test*
+userdel etcd 2>/dev/null
+systemctl daemon-reload
+systemctl reset-failed
+! systemctl is-active --quiet etcd.service
+"""
+
+# Everything on a host that a deploy could touch, with the time of its last change, but for what etcd itself writes.
+LISTING = r"""
+find /etc /opt /usr/local /root /home /tmp /var/tmp /var/lib -xdev \
+    \( -path /var/lib/systemd -o -path /var/lib/sudo -o -path '/tmp/systemd-private-*' -o -path /tmp \
+    -o -path '/var/lib/etcd/*/member' \) -prune -o -printf '%p\t%y\t%M\t%U:%G\t%s\t%T@\t%l\n' | sort
+systemctl show etcd.service --property=ActiveState,MainPID,UnitFileState,NRestarts,NeedDaemonReload
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What ./inv gave back; ``seconds`` is for a report, never for an assertion."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def lines(self) -> list[str]:
+        """Its results."""
+        return self.stdout.splitlines()
+
+    def json(self) -> Any:
+        """Its one JSON document."""
+        return json.loads(self.stdout)
+
+    def ok(self) -> Done:
+        """Itself, if it ended well."""
+        assert self.code == 0, self
+        return self
+
+    def failed(self, code: int, *words: str) -> Done:
+        """Itself, if it ended with ``code``, without a traceback, and ``words`` stand on its stderr."""
+        assert self.code == code, self
+        assert "Traceback" not in self.stderr, self
+        for each in words:
+            assert each in self.stderr, (each, self)
+        return self
+
+
+class Process:
+    """./inv while it runs, in a process group of its own."""
+
+    def __init__(self, argv: Sequence[str | Path], env: Mapping[str, str], stdin: bytes) -> None:
+        self._began = time.monotonic()
+        self._stdin = stdin
+        pipe = subprocess.PIPE
+        self._popen = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To all of its process group, as a terminal does for Ctrl-C."""
+        os.killpg(self._popen.pid, number)
+
+    def end(self, seconds: float = 120) -> Done:
+        """Wait for it."""
+        try:
+            out, err = self._popen.communicate(self._stdin, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+            out, err = self._popen.communicate()
+            raise AssertionError((f"did not end within {seconds} s", out.decode(), err.decode())) from None
+        text = (out.decode(errors="surrogateescape"), err.decode(errors="replace"))
+        return Done(self._popen.returncode, *text, time.monotonic() - self._began)
+
+
+class Hosts:
+    """The hosts, and whose cluster is on them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.lab = Lab(folder / "lab", lambda text: None, PLACE)
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.cluster: Project | None = None  # one that tests share; None once the hosts have been bare
+        self._namespaces: list[tuple[int, int, int]] = []
+        self._archives: dict[str, Path] = {}
+
+    def enter(self) -> None:
+        """Go into the namespaces, and have three hosts there."""
+        debian.install_missing(print)
+        image.ensure(print)  # out here: in there is no way to a package mirror
+        kinds = {"net": CLONE_NEWNET, "mnt": CLONE_NEWNS}
+        outside = {kind: os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in kinds}
+        _check(_libc().unshare(CLONE_NEWNET | CLONE_NEWNS))
+        for kind, flag in kinds.items():
+            self._namespaces.append((flag, outside[kind], os.open(f"/proc/self/ns/{kind}", os.O_RDONLY)))
+        Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
+        for argv in (
+            ["mount", "--make-rprivate", "/"],
+            ["mount", "-t", "tmpfs", "tmpfs", "/run/systemd/nspawn"],  # hosts of the same name may be up outside
+            ["ip", "link", "set", "lo", "up"],
+        ):
+            subprocess.run(argv, check=True)
+        self.lab.down()  # of a session that was killed
+        self.lab.up(len(NAMES))
+
+    def leave(self) -> None:
+        """Delete the hosts and go out again."""
+        self.lab.down()
+        self._switch(outside=True)
+
+    def archive(self, version: str) -> Path:
+        """The archive of a release; made, where this machine has none, out where the mirrors are."""
+        if version not in self._archives:
+            self._switch(outside=True)
+            try:
+                self._archives[version] = packages.obtain(version, print)
+            finally:
+                self._switch(outside=False)
+        return self._archives[version]
+
+    def _switch(self, *, outside: bool) -> None:
+        folder = Path.cwd()
+        self.eventually(lambda: len(os.listdir("/proc/self/task")) == 1)  # a thread that was joined may not be gone
+        for flag, out, inside in self._namespaces:
+            _check(_libc().setns(out if outside else inside, flag))
+        os.chdir(folder)
+
+    def sh(self, name: str, script: str, *, check: bool = True) -> str:
+        """Run a script on a host as root; not over SSH, so that it works on a host in whatever state."""
+        pid = next(each.pid for each in self.lab.status() if each.name == name)
+        assert pid, f"{name} is off"
+        argv = ["nsenter", "--target", str(pid), "--all", "--wd=/", "env", "-i", f"PATH={os.defpath}:/usr/sbin:/sbin"]
+        done = subprocess.run(
+            [*argv, "sh", "-c", script], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        )
+        assert done.returncode == 0 or not check, (name, script, done)
+        return done.stdout.strip()
+
+    def each(self, script: str, names: Sequence[str] = NAMES) -> dict[str, str]:
+        """``sh`` on several hosts, side by side."""
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(lambda name: self.sh(name, script), names), strict=True))
+
+    def put(self, name: str, path: str, text: str, mode: int = 0o755) -> None:
+        """Write a file on a host."""
+        self.sh(name, f"mkdir -p {Path(path).parent} && cat >{path} <<'END'\n{text}\nEND\nchmod {mode:o} {path}")
+
+    def bare(self) -> None:
+        """Power and cables on, and nothing of etcd's on any host."""
+        self.cluster = None
+        self.lab.up(len(NAMES))
+        self.each(BARE)
+
+    def listing(self) -> dict[str, str]:
+        """What must not change on any host when a run refuses."""
+        return self.each(LISTING)
+
+    def eventually(self, check: Callable[[], object], seconds: float = WAIT) -> None:
+        """Wait until ``check`` is true."""
+        until = time.monotonic() + seconds
+        while not check():
+            assert time.monotonic() < until, "did not come true"
+            time.sleep(0.05)
+
+    def hold(self, name: str, program: str, when: str = "true") -> Held:
+        """Make ``program`` wait on this host, when it is called with arguments for which ``when`` holds."""
+        self.put(
+            name,
+            f"/usr/local/sbin/{program}",
+            f"#!/bin/sh\nreal=/usr/bin/{program}; [ -x $real ] || real=/usr/sbin/{program}\n"
+            f"if {when} && [ -e /run/etcdops-hold ]; then\n"
+            "  echo held >/run/etcdops-hold; n=0\n"
+            "  while [ -e /run/etcdops-hold ] && [ $n -lt 1200 ]; do sleep 0.05; n=$((n + 1)); done\nfi\n"
+            'exec $real "$@"',
+        )
+        self.sh(name, ": >/run/etcdops-hold")
+        return Held(self, name)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A program on a host that waits to be let go."""
+
+    hosts: Hosts
+    name: str
+
+    def reached(self) -> None:
+        """Wait until somebody has called it."""
+        self.hosts.eventually(lambda: "held" in self.hosts.sh(self.name, "cat /run/etcdops-hold"))
+
+    def release(self) -> None:
+        """Let it go on, and hold nobody any more."""
+        self.hosts.sh(self.name, "rm -f /run/etcdops-hold")
+
+
+class Project:
+    """A folder with a config.yaml for the hosts, where ./inv is run."""
+
+    def __init__(
+        self, hosts: Hosts, folder: Path, *, version: str = VERSION, tls: bool = True, **sections: Any
+    ) -> None:
+        self.hosts = hosts
+        self.folder = folder
+        self.env: dict[str, str] = {}  # for ./inv, beside what ``environment`` has
+        self.config: dict[str, Any] = {
+            "cluster": {"name": "test", "version": version, "tls": tls},
+            "members": members(),
+            "ssh": {
+                "user": "root",
+                "key": str(hosts.folder / "lab/id_ed25519"),
+                "known_hosts": str(hosts.folder / "lab/known_hosts"),
+                "host_keys": "strict",
+                "connect_timeout": 2,
+                "command_timeout": 30,
+            },
+            "release": {"archive": str(hosts.archive(version))},
+        }
+        for name, section in sections.items():
+            self.config[name] = {**self.config.get(name, {}), **section} if isinstance(section, dict) else section
+        self.write()
+
+    def write(self) -> None:
+        """config.yaml as ``config`` says; JSON is YAML."""
+        (self.folder / "config.yaml").write_text(json.dumps(self.config, indent=2))
+
+    @contextlib.contextmanager
+    def changed(self, section: str, **values: Any) -> Iterator[None]:
+        """config.yaml with other values in one section, for a while."""
+        before = self.config[section]
+        self.config[section] = {**before, **values}
+        self.write()
+        try:
+            yield
+        finally:
+            self.config[section] = before
+            self.write()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Nothing of the account that runs the tests: no agent, no ~/.ssh/config, no cache."""
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.hosts.home),
+            "LANG": "C.UTF-8",
+            "ETCDOPS_CONFIG": str(self.folder / "config.yaml"),
+            **self.env,
+        }
+
+    def start(self, *words: str, stdin: bytes = b"") -> Process:
+        """./inv, running."""
+        return Process([ROOT / "inv", *words], self.environment, stdin)
+
+    def inv(self, *words: str, stdin: bytes = b"") -> Done:
+        """./inv, from its start to its end."""
+        return self.start(*words, stdin=stdin).end()
+
+    def terminal(self, *words: str, answers: Mapping[str, str]) -> Done:
+        """./inv in a terminal, where somebody answers each prompt once; all it shows is in ``stdout``."""
+        began, waiting, seen = time.monotonic(), dict(answers), b""
+        argv = [str(ROOT / "inv"), *words]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execvpe(argv[0], argv, self.environment)
+        with contextlib.suppress(OSError):  # EIO: it has closed the terminal
+            while time.monotonic() < began + 120:
+                if select.select([terminal], [], [], 1)[0]:
+                    if not (chunk := os.read(terminal, 65536)):
+                        break
+                    seen += chunk
+                for prompt in [prompt for prompt in waiting if prompt.encode() in seen]:
+                    os.write(terminal, f"{waiting.pop(prompt)}\n".encode())
+            else:
+                os.kill(pid, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        os.close(terminal)
+        assert not waiting, ("never asked", waiting, seen)
+        return Done(code, seen.decode(errors="replace").replace("\r\n", "\n"), "", time.monotonic() - began)
+
+    def refuses(self, code: int, *words: str, task: Sequence[str] = ("deploy",)) -> Done:
+        """Run a task that must end with ``code`` and ``words``, and change nothing on any host that is on."""
+        before = self.hosts.listing()
+        files = sorted(self.folder.rglob("*"))
+        done = self.inv(*task).failed(code, *words)
+        assert self.hosts.listing() == before
+        assert sorted(self.folder.rglob("*")) == files
+        return done
+
+    def runs(self) -> bool:
+        """Whether every host is on and connected and its etcd serves."""
+        powers = {machine.power for machine in self.hosts.lab.status()}
+        return powers == {"on"} and set(self.hosts.each("systemctl is-active etcd; true").values()) == {"active"}
+
+    def healthy(self) -> None:
+        """The cluster is, and a key written through each member is read through every other."""
+        scheme = "https" if self.config["cluster"]["tls"] else "http"
+        mark = str(time.monotonic_ns())
+        names = [member["name"] for member in self.config["members"]]
+        endpoint = {each["name"]: f"{scheme}://{_bracketed(each['address'])}:2379" for each in self.config["members"]}
+        self.inv("health").ok()
+        etcdctl = "etcdctl"
+        if self.config["cluster"]["tls"]:
+            ssl = "/etc/etcd/ssl"
+            etcdctl += f" --cacert={ssl}/ca.pem --cert={ssl}/server.pem --key={ssl}/server-key.pem"
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda n: self._etcdctl(n, f"{etcdctl} --endpoints={endpoint[n]} put /t/{n} {mark}"), names))
+            read = pool.map(lambda n: self._etcdctl(n, f"{etcdctl} --endpoints={endpoint[n]} get --prefix /t/"), names)
+        expected = "\n".join(line for name in sorted(names) for line in (f"/t/{name}", mark))
+        assert dict(zip(names, read, strict=True)) == dict.fromkeys(names, expected)
+
+    def _etcdctl(self, name: str, command: str) -> str:
+        return self.hosts.sh(name, f"PATH=/usr/local/bin:$PATH ETCDCTL_API=3 {command}")
+
+
+def members(*names: str, ipv6: bool = False) -> list[dict[str, Any]]:
+    """The members section of a config.yaml for these hosts, or for all."""
+    address = network.address6 if ipv6 else network.address
+    return [{"name": name, "address": address(NAMES.index(name) + 1)} for name in names or NAMES]
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int) -> None:
+    assert result == 0, os.strerror(ctypes.get_errno())
+
+
+@contextlib.contextmanager
+def real(folder: Path) -> Iterator[Hosts]:
+    """The hosts of this session; another session of the same machine waits for its turn."""
+    with Path(f"{PLACE}.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        entered = Hosts(folder)
+        entered.enter()
+        try:
+            yield entered
+        finally:
+            entered.leave()
