@@ -37,12 +37,9 @@ settings() { # etcd.conf staged, version
     etcd=/opt/etcd/$2/etcd
     [ -x "$etcd" ] || etcd=/opt/etcd/$2.etcdops-new/etcd
     [ -x "$etcd" ] || return 0
-    "$etcd" --help >"$work/help" 2>&1 || :
-    unknown=$(sed -n 's/^\(ETCD_[A-Z0-9_]*\)=.*/\1/p' "$1" | while read -r name; do
-        flag=$(echo "${name#ETCD_}" | tr 'A-Z_' 'a-z-')
-        grep -qE -- "--$flag([^a-z0-9-]|\$)" "$work/help" || printf '%s ' "$flag"
-    done)
-    [ -z "$unknown" ] || { echo "etcd $2 has no setting $unknown" >&2; return 1; }
+    "$etcd" --help 2>&1 | grep -oE -- '--[a-z0-9-]+' >"$work/flags" || :
+    unknown=$(sed -n 's/^ETCD_\([A-Z0-9_]*\)=.*/--\1/p' "$1" | tr 'A-Z_' 'a-z-' | grep -vxFf "$work/flags" | tr '\n' ' ')
+    [ -z "$unknown" ] || { echo "etcd $2 has no setting ${unknown% }" >&2; return 1; }
 }
 
 while IFS=$tab read -r step a b c d; do
