@@ -38,6 +38,7 @@ from etcdops.ssh.link import Link, close
 from etcdops.ssh.userconfig import user_config
 
 KEEPALIVE = 15  # seconds of silence until we ask whether the other side is still there
+REKEY_AFTER = 32 << 30  # bytes: see Dialer._transport
 DEAD_AFTER = 45  # seconds without an acknowledgement until the kernel gives the connection up
 
 # Without a handler of its own, paramiko's log would reach stderr by way of logging.lastResort.
@@ -135,10 +136,14 @@ class Dialer:
     def _transport(self, sock: Any, name: str, **options: Any) -> Transport:
         """A transport that favours fast ciphers and the host keys on file, and that gives up in time."""
         if isinstance(sock, socket.socket):
+            sock = PromptSocket(fileno=sock.detach())
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if hasattr(socket, "TCP_USER_TIMEOUT"):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER * 1000)
         transport = Transport(sock, **options)
+        # paramiko 5.1 asks for new keys after 512 MiB, and deadlocks when a command ends meanwhile.  RFC 4344, 3.2,
+        # allows 64 GiB for one key of AES, which is also where OpenSSH asks; when the host asks, it goes well.
+        transport.packetizer.REKEY_BYTES = REKEY_AFTER
         security = transport.get_security_options()
         security.ciphers = sorted(security.ciphers, key=lambda cipher: "gcm" not in cipher)
         known = self._known.types(name)
@@ -165,6 +170,21 @@ class Dialer:
             if known is None:
                 raise
             raise known from None
+
+
+class PromptSocket(socket.socket):
+    """Acknowledges at once what it has read.
+
+    Until a command runs, sshd leaves Nagle's algorithm on, too, and a later packet waits there for our delayed
+    acknowledgement of an earlier one: 40 ms for each connection.
+    """
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """As a socket does."""
+        data = super().recv(size, flags)
+        if hasattr(socket, "TCP_QUICKACK"):
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        return data
 
 
 class Jump:

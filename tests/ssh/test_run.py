@@ -21,7 +21,7 @@ from etcdops.ssh import Fleet, Host
 from etcdops.ssh import host as host_module
 
 if TYPE_CHECKING:
-    from tests.ssh.conftest import Ground
+    from tests.ssh.conftest import Ground, Sshd
 
 MB = 1_000_000
 SESSION = 'session=$(cut -d" " -f4 "/proc/$PPID/stat")'  # the sshd above: its child `timeout` is our parent
@@ -117,6 +117,24 @@ def test_large_output_takes_no_quadratic_time(host: Host) -> None:
     start = time.monotonic()
     assert len(host.run("head -c 30000000 /dev/zero").stdout) == 30 * MB
     assert time.monotonic() - start < 10  # Connection.run: more than a minute
+
+
+def test_a_connection_outlives_the_point_where_paramiko_wants_new_keys(
+    host: Host, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramiko.packet.Packetizer.REKEY_BYTES", 1 * MB)  # in truth 512 MiB
+    for _ in range(4):
+        assert len(host.run("head -c 5000000 /dev/zero").stdout) == 5 * MB
+    assert sshd.log.count("SSH2_MSG_KEXINIT received") == 1
+
+
+def test_new_keys_that_the_host_asks_for(ground: Ground) -> None:
+    server = ground.sshd("RekeyLimit 3M")
+    with ground.fleet(server.port) as fleet:
+        for _ in range(4):
+            done = fleet["m1"].run("head -c 5000000 /dev/zero; wc -c >&2", stdin=b"x" * 5 * MB)
+            assert (len(done.stdout), done.stderr) == (5 * MB, "5000000\n")
+    assert server.log.count("SSH2_MSG_KEXINIT received") > 5
 
 
 def test_who_ends_before_taking_all_of_stdin_has_the_last_word(host: Host) -> None:
