@@ -13,13 +13,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FOREIGN = ("ETCDOPS", "INVOKE", "PYTHON", "SSH_")  # variables that change what the tasks do
 Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Ours, without what would point the tasks elsewhere."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ETCDOPS", "INVOKE", "SSH_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     home = tmp_path / "home"
     home.mkdir()
     return {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "COLUMNS": "100"}

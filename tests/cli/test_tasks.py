@@ -176,6 +176,14 @@ def test_the_whole_line_is_read_before_the_first_task_runs(line: Line, wrong: li
     assert line.calls == []
 
 
+def test_ctrl_c_before_a_task_runs(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Inv) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Inv, "parse_tasks", interrupted)
+    assert line("start") == 130
+
+
 @pytest.mark.parametrize("flag", ["--dry", "-R", "--echo", "-e", "--pty", "--hide=both", "--warn-only"])
 def test_flags_that_mean_nothing_here_are_unknown(line: Line, flag: str) -> None:
     assert line("deploy", flag) == 2
