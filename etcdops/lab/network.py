@@ -64,7 +64,9 @@ def up() -> None:
 
 
 def down() -> None:
-    """Take the bridge away.  The unreachable routes stay."""
+    """Take the bridge away, unless hosts of another lab are on it.  The unreachable routes stay."""
+    if cables():
+        return
     for rule in _firewall():
         if succeeds([*rule, "-C", *_FORWARD]):
             run([*rule, "-D", *_FORWARD])

@@ -88,6 +88,7 @@ def namespaces() -> Iterator[None]:
             subprocess.run(argv, check=True)
         yield
     finally:
+        eventually(lambda: len(os.listdir("/proc/self/task")) == 1)  # the kernel wants no other thread by now
         for handle, flag in outside:
             assert libc.setns(handle, flag) == 0, os.strerror(ctypes.get_errno())
             os.close(handle)
@@ -357,3 +358,13 @@ def test_two_at_once_wait_for_each_other(site: Site) -> None:
     assert len(pids) == 3  # nobody started a host twice
     assert site.power(ONE, TWO, THREE) == ["on", "on", "on"]
     site.lab.down()
+
+
+def test_two_labs_on_one_bridge_leave_each_other_alone(site: Site, tmp_path: Path) -> None:
+    other = Site(Lab(tmp_path / "lab", print, site.hosts / "other"), tmp_path / "lab", site.hosts / "other")
+    assert other.lab.status() == []
+    other.hosts.mkdir()
+    other.lab.down()
+    (other.hosts / "lock").unlink()
+    other.hosts.rmdir()
+    assert site.ask(ONE, f"timeout 2 bash -c 'read -N 4 < /dev/tcp/{ADDRESS[TWO]}/22'; hostname") == ONE
