@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from etcdops import gate
 from etcdops.config import Config
-from etcdops.errors import HostError, OpsError
+from etcdops.errors import HostError, OpsError, Unhealthy
 from etcdops.etcd import ClusterMember, View
 from etcdops.gate import LAG_LIMIT, judge, may_take_down
 from tests.unit.build import NAMES, config, member, status, unstarted, view
@@ -179,3 +180,31 @@ TAKE_DOWN: dict[str, tuple[Config, Views, str, str]] = {
 @pytest.mark.parametrize(("config", "views", "name", "why"), TAKE_DOWN.values(), ids=TAKE_DOWN.keys())
 def test_may_take_down(config: Config, views: Views, name: str, why: str) -> None:
     assert may_take_down(config, views, name) == why
+
+
+class Fleet:
+    """Answers with each of ``looks`` in turn, and with the last of them for good."""
+
+    def __init__(self, *looks: Views) -> None:
+        self.looks = list(looks)
+        self.asked = 0
+
+    def map(self, _: object) -> Views:
+        self.asked += 1
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+
+def test_pass_through_waits_until_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "POLL", 0)
+    fleet = Fleet(views(etcd03=UNREACHABLE), views(etcd03=DOWN), views())
+    assert gate.pass_through(cast(Any, fleet), config(), seconds=60) == views()
+    assert fleet.asked == 3
+
+
+def test_pass_through_looks_once_at_least_and_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "POLL", 0)
+    fleet = Fleet(views(etcd02=DOWN, etcd03=UNREACHABLE))
+    with pytest.raises(Unhealthy) as caught:
+        gate.pass_through(cast(Any, fleet), config(), seconds=0)
+    assert str(caught.value) == "etcd02: context deadline exceeded; etcd03: cannot be reached: Connection refused"
+    assert (caught.value.exit_code, fleet.asked) == (5, 1)

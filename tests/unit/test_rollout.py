@@ -65,6 +65,7 @@ NEW: dict[str, dict[str, HostFacts]] = {
     "left from a cluster that had formed, its data moved away": three(
         lambda name: prepared(name, conf=conf(TOKEN, "existing"))
     ),
+    "data without etcd.conf, which is for the guards to refuse": three(lambda name: cut_short(name, conf={})),
     "etcd.conf without a token": three(lambda name: prepared(name, conf={"ETCD_NAME": name})),
 }
 
