@@ -108,7 +108,7 @@ def test_ctrl_c_while_connecting_ends_at_once(start: Start, silent: tuple[socket
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1].startswith("error: interrupted; ")
     assert "Traceback" not in err
-    assert took < 1.5
+    assert took < 3, "connect_timeout is 10"
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_any_folder_will_do(inv: Inv, config: Path) -> None:
 def test_completion(inv: Inv, nowhere: Path, typed: list[str], offered: list[str], not_offered: list[str]) -> None:
     began = time.monotonic()
     done = inv("--complete", "--", "inv", *typed, config=nowhere)
-    assert time.monotonic() - began < 1, "nobody waits a second for a tab"
+    assert time.monotonic() - began < 2, "nobody waits for a tab; 0.2 s on an idle machine"
     found = done.stdout.split()
     assert done.returncode == 0
     assert set(offered) <= set(found)
