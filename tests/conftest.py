@@ -43,8 +43,6 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
 @pytest.fixture
 def cluster(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A healthy cluster that tests share: for those that only look, or put back what they change."""
-    if hosts.cluster is None or not hosts.cluster.runs():
-        hosts.bare()
-        hosts.cluster = Project(hosts, tmp_path_factory.mktemp("cluster"))
-        hosts.cluster.inv("deploy").ok()
+    if hosts.cluster is None or not hosts.cluster.as_deployed():
+        hosts.cluster = Project(hosts, tmp_path_factory.mktemp("cluster")).deployed()
     return hosts.cluster

@@ -171,7 +171,7 @@ class Hosts:
         """Run a script on a host as root; not over SSH, so that it works on a host in whatever state."""
         pid = next(each.pid for each in self.lab.status() if each.name == name)
         assert pid, f"{name} is off"
-        argv = ["nsenter", "--target", str(pid), "--all", "--wd=/", "env", "-i", f"PATH={os.defpath}:/usr/sbin:/sbin"]
+        argv = ["nsenter", "--target", str(pid), "--all", "env", "-i", "-C", "/", f"PATH={os.defpath}:/usr/sbin:/sbin"]
         done = subprocess.run(
             [*argv, "sh", "-c", script], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
         )
@@ -243,6 +243,7 @@ class Project:
     ) -> None:
         self.hosts = hosts
         self.folder = folder
+        self._state: dict[str, str] = {}
         self.env: dict[str, str] = {}  # for ./inv, beside what ``environment`` has
         self.config: dict[str, Any] = {
             "cluster": {"name": "test", "version": version, "tls": tls},
@@ -327,10 +328,24 @@ class Project:
         assert sorted(self.folder.rglob("*")) == files
         return done
 
-    def runs(self) -> bool:
-        """Whether every host is on and connected and its etcd serves."""
+    def deployed(self) -> Project:
+        """Itself, with its cluster on the hosts."""
+        self.hosts.bare()
+        self.inv("deploy").ok()
+        self._state = self.state()
+        return self
+
+    def as_deployed(self) -> bool:
+        """Whether the cluster runs with what ``deployed`` has put on the hosts."""
         powers = {machine.power for machine in self.hosts.lab.status()}
-        return powers == {"on"} and set(self.hosts.each("systemctl is-active etcd; true").values()) == {"active"}
+        return powers == {"on"} and self.state() == self._state
+
+    def state(self) -> dict[str, str]:
+        """What tells one healthy state of the hosts from another."""
+        return self.hosts.each(
+            "systemctl is-active etcd; readlink /opt/etcd/current; ls /usr/local/sbin; "
+            "find /etc/etcd /etc/systemd/system/etcd.service* -type f -exec sha256sum {} + | sort"
+        )
 
     def healthy(self) -> None:
         """The cluster is, and a key written through each member is read through every other."""

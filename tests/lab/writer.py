@@ -1,0 +1,82 @@
+"""A client that writes to all endpoints in turn, and remembers each write that was acknowledged."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from tests.hosts import Project
+
+PREFIX = "/written/"
+
+
+class Writer:
+    """Writes on a thread of its own while the block runs; a write that failed is tried again elsewhere."""
+
+    def __init__(self, project: Project) -> None:
+        pki = project.folder / "pki"
+        self._addresses = [member["address"] for member in project.config["members"]]
+        self._tls: ssl.SSLContext | None = None
+        if project.config["cluster"]["tls"]:
+            self._tls = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+            self._tls.load_cert_chain(pki / "client.pem", pki / "client-key.pem")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self.acknowledged: list[str] = []
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def lost(self) -> dict[str, set[str]]:
+        """For each member, the acknowledged writes that it does not have."""
+        assert self.acknowledged
+        start, end = PREFIX.encode(), PREFIX[:-1].encode() + b"0"
+        body = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
+        lost = {}
+        for address in self._addresses:
+            found = self._post(self._connect(address), "/v3/kv/range", body).get("kvs", ())
+            lost[address] = set(self.acknowledged) - {base64.b64decode(each["key"]).decode() for each in found}
+        return {address: keys for address, keys in lost.items() if keys}
+
+    def _work(self) -> None:
+        open_: dict[str, http.client.HTTPConnection] = {}
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            address, key = self._addresses[number % len(self._addresses)], f"{PREFIX}{number:06d}"
+            try:
+                connection = open_.setdefault(address, self._connect(address))
+                self._post(connection, "/v3/kv/put", {"key": _b64(key.encode()), "value": _b64(b"x")})
+                self.acknowledged.append(key)
+                self._stop.wait(0.005)  # leave the processor to those who are tested
+            except (OSError, http.client.HTTPException):
+                open_.pop(address).close()
+                self._stop.wait(0.02)
+
+    def _connect(self, address: str) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(address, 2379, timeout=5)
+        return http.client.HTTPSConnection(address, 2379, timeout=5, context=self._tls)
+
+    def _post(self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise http.client.HTTPException(text)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+
+def _b64(value: bytes) -> str:
+    return base64.b64encode(value).decode()
