@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdops import etcd
-from etcdops.etcd import View, parse_view
+from etcdops.etcd import EndpointStatus, View, parse_view
 from tests.unit.build import status
 from tests.unit.golden import GOLDEN
 
@@ -108,6 +108,7 @@ COMPLAINTS = {
     "JSON of another shape": ({"health": '{"health":true}', "status": "[3]", "members": "[]"}, {}, (None, "")),
     "null": ({"health": "null", "status": "null", "members": "null"}, {}, (None, "")),
     "healthy": ({"health": HEALTHY}, {}, (True, "")),
+    "healthy, and yet an error": ({"health": '[{"health":true,"error":"odd"}]'}, {}, (True, "odd")),
     "healthy, and a log line": ({"health": HEALTHY}, {"health": '{"level":"warn","msg":"x"}\n'}, (True, "")),
     "only stderr": ({}, {"health": "Error: open /etc/etcd/ssl/ca.pem: permission denied\n"}, (
         None, "open /etc/etcd/ssl/ca.pem: permission denied",
@@ -137,9 +138,8 @@ def test_zero_values_are_left_out_of_the_json() -> None:
     view = parse_view(
         {"status": '[{"Status":{"header":{}}}]', "members": '{"members":[{"ID":18446744073709551615}]}'}, {}
     )
-    assert view.status is not None
+    assert view.status == EndpointStatus(0, 0, "", 0, 0, 0, 0, 0, 0, 0, False, 0, ())
     assert view.status.role == "no leader"
-    assert view.status.errors == ()
     assert view.members is not None
     assert view.members[0].id == 0xFFFF_FFFF_FFFF_FFFF
     assert not view.members[0].started
