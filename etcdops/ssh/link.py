@@ -7,10 +7,9 @@ hundred bytes a second.
 from __future__ import annotations
 
 import contextlib
-import selectors
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fabric.connection import Connection
@@ -62,7 +61,10 @@ class Link:
         try:
             self._request(channel, command)
             feeder = Feeder(self, channel, stdin)
-            stdout, stderr = _drain(channel, start + limit)
+            readers = Reader(channel.recv), Reader(channel.recv_stderr)
+            stdout, stderr = [reader.result(start + limit) for reader in readers]
+            if not channel.status_event.wait(max(0.0, start + limit - time.monotonic())):
+                raise TimeoutError
         except BaseException as error:
             self.close()  # first: a farewell to a host that does not listen could take for ever
             if isinstance(error, TimeoutError):
@@ -71,13 +73,10 @@ class Link:
                 raise _lost() from None
             raise
         finally:
-            channel.close()  # frees its pipe too, which nothing else does
+            channel.close()
         feeder.finish()
-        if channel.exit_status < 0:
-            # Either a signal ended the command, or the connection broke: then paramiko's thread is at its end, too.
-            self._transport.join(0.2)
-            if not self._transport.is_alive():
-                raise _lost()
+        if channel.exit_status < 0 and not channel.eof_received:
+            raise _lost()  # a command that a signal ended has closed its output properly
         status = channel.exit_status if channel.exit_status >= 0 else None
         return Output(status, stdout, stderr, time.monotonic() - start)
 
@@ -149,26 +148,34 @@ class Feeder:
             raise self._error
 
 
-def _drain(channel: Channel, deadline: float) -> tuple[bytes, bytes]:
-    """All of stdout and stderr, until the channel is at its end; ``TimeoutError`` at ``deadline``."""
-    stdout: list[bytes] = []
-    stderr: list[bytes] = []
-    with selectors.DefaultSelector() as selector:
-        selector.register(channel.fileno(), selectors.EVENT_READ)
-        while True:
-            ended = channel.eof_received or channel.closed  # looked at first: data before the end is not missed
-            while channel.recv_ready():
-                stdout.append(channel.recv(WINDOW))
-            while channel.recv_stderr_ready():
-                stderr.append(channel.recv_stderr(WINDOW))
-            left = deadline - time.monotonic()
-            if ended:
-                if left > 0 and channel.status_event.wait(left):
-                    return b"".join(stdout), b"".join(stderr)
-                raise TimeoutError
-            if left <= 0:
-                raise TimeoutError
-            selector.select(left)
+class Reader:
+    """Takes one stream of output to its end, on a thread of its own.
+
+    Not by ``Channel.fileno``: the pipe behind that misses wake-ups when both streams are busy.
+    """
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
+        self._chunks: list[bytes] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="ssh-output", daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        try:
+            while chunk := self._receive(WINDOW):
+                self._chunks.append(chunk)
+        except BaseException as error:  # raised again by result()
+            self._error = error
+
+    def result(self, deadline: float) -> bytes:
+        """All of it; ``TimeoutError`` at ``deadline``."""
+        self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive():
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return b"".join(self._chunks)
 
 
 def _lost() -> HostError:
