@@ -19,6 +19,7 @@ from etcdops.ssh import Host
 
 BLOCK = 512
 CHUNK = 1 << 18
+PUSH_SECONDS = 3600
 
 
 def push(
@@ -33,7 +34,9 @@ def push(
     ``archive`` is needed when a ``Release`` is among them, ``version`` is the etcd that a new etcd.conf is for.
     ``progress`` hears of the bytes sent and the total.
     """
-    host.run(layout.script("apply"), stdin=_stream(changes, archive, version, progress))
+    # A release may take long on a slow line, and keepalive sees a dead one: the limit of a command is not for it.
+    limit = PUSH_SECONDS if archive else None
+    host.run(layout.script("apply"), stdin=_stream(changes, archive, version, progress), timeout=limit)
 
 
 def _stream(

@@ -26,8 +26,7 @@ from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded
 class Want:
     """All that the desired state of one host follows from.
 
-    ``token`` is this incarnation's, ``pki`` is None on a plain-http cluster, and also in a dry run before the
-    certificates exist (``pki_pending``).
+    ``token`` is this incarnation's; ``pki`` is None on a plain-http cluster.
     """
 
     config: Config
@@ -35,12 +34,6 @@ class Want:
     facts: HostFacts
     token: str
     pki: MemberPki | None = None
-    pki_pending: bool = False
-
-    @property
-    def tls(self) -> bool:
-        """Whether the cluster speaks TLS."""
-        return self.config.cluster.tls
 
 
 def install(want: Want) -> list[Resource]:
@@ -53,18 +46,18 @@ def install(want: Want) -> list[Resource]:
 
 def distribute(want: Want) -> list[Resource]:
     """The account and the certificates; on a plain-http cluster the account alone."""
-    if not want.tls:
-        return [User()]
     pki = want.pki
+    if pki is None:
+        return [User()]
     return [
         User(),
         Directory(layout.CONF_DIR, 0o755),
         Directory(layout.SSL_DIR, 0o750, f"root:{layout.USER}"),
-        File(layout.CLIENT_CA, pki.client_ca if pki else None),
-        File(layout.PEER_CA, pki.peer_ca if pki else None),
-        File(layout.SERVER, pki.server_pem if pki else None, 0o600, ETCD),
+        File(layout.CLIENT_CA, pki.client_ca),
+        File(layout.PEER_CA, pki.peer_ca),
+        File(layout.SERVER, pki.server_pem, 0o600, ETCD),
         Link(layout.SERVER_KEY, "server.pem"),
-        File(layout.PEER, pki.peer_pem if pki else None, 0o600, ETCD),
+        File(layout.PEER, pki.peer_pem, 0o600, ETCD),
         Link(layout.PEER_KEY, "peer.pem"),
     ]
 
@@ -148,13 +141,13 @@ def identity(want: Want) -> dict[str, Any]:
 def etcd_conf(want: Want, unit: bytes) -> bytes:
     """etcd.conf of one member, right for the release that config.yaml names."""
     cluster, member = want.config.cluster, want.member
-    scheme = "https" if want.tls else "http"
+    scheme = "https" if want.pki else "http"
     client_url = member.url(scheme, layout.CLIENT_PORT)
     own = {name: _flag_value(value) for name, value in cluster.settings.items()}
     return _render(
         "etcd.conf.j2",
         member=member,
-        tls=want.tls,
+        tls=want.pki is not None,
         minor=cluster.minor,
         peer_url=member.url(scheme, layout.PEER_PORT),
         client_url=client_url,
@@ -172,8 +165,6 @@ def needs_restart(want: Want) -> str:
     facts, version = want.facts, want.config.cluster.version
     if facts.running_version != version:
         return f"etcd {facts.running_version or 'of another source'} -> {version}"
-    if want.pki_pending:
-        return "new certificate authority"
     unit = _unit(want)
     new, old = (_effective(settings) for settings in (parse_conf(etcd_conf(want, unit).decode()), facts.running))
     names = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
@@ -193,7 +184,7 @@ def _effective(settings: Mapping[str, str]) -> dict[str, str]:
 def _fingerprint(want: Want, unit: bytes) -> str:
     digest = hashlib.sha256(unit)
     if want.pki:
-        digest.update(want.pki.client_ca + want.pki.peer_ca)
+        digest.update((want.pki.client_ca or b"") + (want.pki.peer_ca or b""))
     return digest.hexdigest()[:16]
 
 

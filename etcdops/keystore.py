@@ -46,22 +46,25 @@ class Item:
 
 @dataclass(frozen=True)
 class MemberPki:
-    """What one member's host gets: whom to trust on each port, and what to show there."""
+    """What one member's host gets: whom to trust on each port, and what to show there.
 
-    client_ca: bytes
-    peer_ca: bytes
-    server: Pair
-    peer: Pair
+    None is what is still to be made.
+    """
+
+    client_ca: bytes | None
+    peer_ca: bytes | None
+    server: Pair | None
+    peer: Pair | None
 
     @property
-    def server_pem(self) -> bytes:
+    def server_pem(self) -> bytes | None:
         """Certificate and key of the client port in one file, so that one rename swaps both."""
-        return self.server.pem
+        return self.server.pem if self.server else None
 
     @property
-    def peer_pem(self) -> bytes:
+    def peer_pem(self) -> bytes | None:
         """The same for the peer port."""
-        return self.peer.pem
+        return self.peer.pem if self.peer else None
 
 
 class _Authority(NamedTuple):
@@ -144,18 +147,15 @@ class Keystore:
         return items
 
     def member_files(self, member: Member, now: datetime) -> MemberPki:
-        """What goes on the member's host; ``UsageError`` if some of it is missing or would not work there."""
-        found, authorities = {}, self._authorities()
+        """What goes on the member's host; what ``make_ca`` and ``make_leaves`` would make is still missing in it."""
+        authorities = self._authorities()
+        pairs: dict[str, Pair | None] = {}
         for stem, request in _requests(member):
-            ca = _issuing(authorities, request).ca
-            if ca is None:
-                raise self._no_ca()
-            pair, fault = self._check(stem, request, ca, now)
-            if pair is None or fault:
-                raise UsageError(f"{self._cert(stem)}: {fault}", hint="run 'inv gen-server-cert'")
-            found[request.role] = (ca.cert_pem, pair)
-        (client_ca, server), (peer_ca, peer) = found["server"], found["peer"]
-        return MemberPki(client_ca, peer_ca, server, peer)
+            leaf = self._leaf(stem, request, _issuing(authorities, request), now)
+            kept = leaf.items[0].action == "keep"
+            pairs[request.role] = self._check(stem, request, leaf.ca, now)[0] if kept else None
+        client_ca, peer_ca = (each.ca.cert_pem if each.ca else None for each in (authorities[0], authorities[-1]))
+        return MemberPki(client_ca, peer_ca, pairs["server"], pairs["peer"])
 
     def _authorities(self) -> list[_Authority]:
         """The CAs that there should be: one for both roles where the user brought one, else two."""

@@ -59,7 +59,7 @@ class File:
         if fact is None:
             return "new"
         if self.content is None:
-            return "will be issued"
+            return "changed"  # it will be, by the certificate that is to be issued
         if fact.kind == "file" and fact.sha256 != hashlib.sha256(self.content).hexdigest():
             return self._difference(facts)
         return _metadata(fact, "file", self.mode, self.owner)

@@ -90,8 +90,8 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     certificates: Sequence[Item] = ()
     if "distribute" in steps and run.config.cluster.tls:
         certificates = [item for item in _planned(run) if item.action != "keep"]
-    wants = _wants(run, facts, pending=bool(certificates))
-    _refuse_strangers(facts, wants, certificates)
+    wants = _wants(run, facts)
+    _refuse_strangers(wants)
     changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
     stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
     if steps != ALL_STEPS:  # a step alone never restarts; it says that a restart is due
@@ -102,14 +102,12 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     return Decision(facts, changes, roll, certificates, _joins(facts, roll.start))
 
 
-def _refuse_strangers(facts: Mapping[str, HostFacts], wants: Mapping[str, Want], certificates: Sequence[Item]) -> None:
+def _refuse_strangers(wants: Mapping[str, Want]) -> None:
     """Keep a lost or foreign pki.dir from replacing the CA under a running cluster."""
-    new_ca = any(item.path == "ca.pem" and item.action == "make" for item in certificates)
     findings: list[Refused] = []
-    for name, want in wants.items():
-        if want.pki or new_ca:
-            client_ca, peer_ca = (want.pki.client_ca, want.pki.peer_ca) if want.pki else (b"", b"")
-            findings += guards.strangers(facts[name], client_ca, peer_ca)
+    for want in wants.values():
+        if want.pki:
+            findings += guards.strangers(want.facts, want.pki.client_ca or b"", want.pki.peer_ca or b"")
     if findings:
         raise Refused("nothing was changed", findings=findings)
 
@@ -118,7 +116,7 @@ def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:
     return [name for name in start if not facts[name].identity]
 
 
-def _wants(run: Run, facts: Mapping[str, HostFacts], *, pending: bool) -> dict[str, Want]:
+def _wants(run: Run, facts: Mapping[str, HostFacts]) -> dict[str, Want]:
     incarnation = token(run.config, facts)
     tls, now = run.config.cluster.tls, datetime.now(UTC)
     return {
@@ -127,8 +125,7 @@ def _wants(run: Run, facts: Mapping[str, HostFacts], *, pending: bool) -> dict[s
             member,
             facts[member.name],
             incarnation,
-            pki=run.keystore.member_files(member, now) if tls and not pending else None,
-            pki_pending=tls and pending,
+            run.keystore.member_files(member, now) if tls else None,
         )
         for member in run.config.members
     }
@@ -260,7 +257,7 @@ def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
         facts = run.fleet.all(gather)
     if decision.joins:
         wanted = desired.configure if "configure" in steps else desired.record
-        wants = _wants(run, facts, pending=False)
+        wants = _wants(run, facts)
         _push(run, decision, {name: diff(wanted(want), facts[name]) for name, want in wants.items()}, {})
     return _views(facts)
 

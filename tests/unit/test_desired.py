@@ -252,7 +252,7 @@ def test_distribute() -> None:
 
 
 def test_distribute_before_the_certificates_exist() -> None:
-    resources = desired.distribute(want(config(), pki=None, pki_pending=True))
+    resources = desired.distribute(want(config(), pki=MemberPki(None, None, None, None)))
     assert [each.content for each in resources if isinstance(each, File)] == 4 * [None]
 
 
@@ -368,11 +368,6 @@ def test_a_setting_that_was_taken_out_needs_a_restart() -> None:
 )
 def test_restart_for_certificates(pki: MemberPki, why: str) -> None:
     assert desired.needs_restart(want(config(), started(config()), pki=pki)) == why
-
-
-def test_restart_for_a_ca_that_is_still_to_be_made() -> None:
-    facts = started(config())
-    assert desired.needs_restart(want(config(), facts, pki=None, pki_pending=True)) == "new certificate authority"
 
 
 # A second run

@@ -56,7 +56,7 @@ WHY: dict[str, tuple[Resource, HostFacts, str]] = {
     "file, owner": (PEM, at(PEM, "file", 0o600, "root:root", sha256=SHA), "owner root:root, not etcd:etcd"),
     "file, a directory": (PEM, at(PEM, "directory", 0o755), "was a directory"),
     "file, a link to the same content": (PEM, at(PEM, "link", 0o777, target="x"), "was a link"),
-    "file, still to be made": (replace(PEM, content=None), at(PEM, "file", 0o600, ETCD, sha256=SHA), "will be issued"),
+    "file, still to be made": (replace(PEM, content=None), at(PEM, "file", 0o600, ETCD, sha256=SHA), "changed"),
     "file, still to be made, missing": (replace(PEM, content=None), fresh(), "new"),
     "file, empty": (
         replace(PEM, content=b""),
