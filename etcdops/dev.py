@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -28,12 +29,11 @@ def test(run: Run, tier: str) -> NoReturn:
     """
     tiers = tiers_to_run(tier)
     install(run)
-    run.ui.step(f"Test {', '.join(tiers)}")
-    run.ui.line("one of them alone: inv test --tier=NAME; words after -- are pytest's: inv test -- -x -k backup")
-    argv = [sys.executable, "-m", "pytest", *pytest_words(tiers, run.words)]
+    words = ["pytest", *pytest_words(tiers, run.words)]
+    run.ui.step(shlex.join(words))
+    run.ui.line("one tier alone: inv test --tier=NAME; words after -- are pytest's: inv test -- -x -k backup")
     os.chdir(ROOT)
-    sys.stdout.flush()
-    os.execv(sys.executable, argv)  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606
 
 
 def tiers_to_run(tier: str) -> list[str]:
