@@ -243,7 +243,7 @@ def test_a_new_ca_means_new_leaves(full: Keystore) -> None:
     assert (got.client_ca, got.server) == (None, None) and got.peer_ca and got.peer
     with pytest.raises(UsageError, match="there is no CA yet") as caught:
         full.make_leaves(ONE, NOW)
-        assert "gen-ca" in caught.value.hint
+    assert "gen-ca" in caught.value.hint
     assert actions(full.make_ca(NOW)) == {"ca.pem": "make", "peer-ca.pem": "keep"}
     reasons = {item.path: item.why for item in full.make_leaves(ONE, NOW) if item.action != "keep"}
     assert reasons == dict.fromkeys((SERVER, "client.pem"), "this CA did not sign it")
