@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from etcdops.errors import OpsError, UsageError
 from etcdops.layout import ROOT
-from etcdops.run import Run
+
+if TYPE_CHECKING:
+    from etcdops.run import Run
 
 TESTS = ROOT / "tests"
 LOCK = ROOT / "requirements.lock"

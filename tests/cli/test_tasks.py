@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,12 @@ def test_flags_of_the_program_may_stand_among_bare_arguments(line: Line) -> None
 def test_the_whole_line_is_read_before_the_first_task_runs(line: Line, wrong: list[str]) -> None:
     line("start", *wrong)
     assert line.calls == []
+
+
+@pytest.mark.parametrize("heavy", ["cryptography", "fabric", "jinja2", "paramiko", "pydantic", "rich", "ruamel"])
+def test_the_list_waits_for_nothing_heavy(heavy: str) -> None:
+    code = f"import sys, tasks; sys.exit('{heavy}' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_ctrl_c_before_a_task_runs(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
