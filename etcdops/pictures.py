@@ -32,13 +32,10 @@ TEMPLATE = """\
 {styles}
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal">
-<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
-</clipPath>
 {lines}
 </defs>
 {chrome}
-<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+<g transform="translate({terminal_x}, {terminal_y})">
 {backgrounds}
 <g class="{unique_id}-matrix">
 {matrix}
@@ -122,7 +119,7 @@ def picture(command: str, output: str) -> str:
     with Path(os.devnull).open("w") as nowhere:
         console = Console(record=True, width=WIDTH, file=nowhere, force_terminal=True, highlight=False)
         console.print(Text.assemble(("$ ", "green"), (command, "bold")))
-        for line in lines:
+        for line in [*lines, Text()]:  # without an empty one the last line loses its descenders
             console.print(line)
     theme = TerminalTheme(BACKGROUND, FOREGROUND, ANSI)
     return console.export_svg(title="", theme=theme, code_format=TEMPLATE, font_aspect_ratio=0.6)
