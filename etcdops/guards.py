@@ -57,7 +57,7 @@ def _host(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
         fact = facts.paths.get(path)
         if fact and fact.kind != "link":
             yield finding(f"{path} was not put there by etcdops", f"move it away: mv {path} {path}.old")
-    for listener in facts.listeners:
+    for listener in dict.fromkeys(facts.listeners):  # one program may listen on IPv4 and IPv6
         if listener.pid != facts.unit.pid or not facts.is_running:
             owner = f"{listener.program} (pid {listener.pid})" if listener.pid else "another program"
             yield finding(f"port {listener.port} is taken by {owner}", "stop it; etcd needs this port")
@@ -92,9 +92,8 @@ def _running(config: Config, member: Member, facts: HostFacts) -> Iterator[Refus
             "stop it and move its unit and data directory away, if nobody needs it",
         )
         return
-    plain = facts.running.get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
-    if plain == config.cluster.tls:
-        was, will = ("plain http", "TLS") if plain else ("TLS", "plain http")
+    if _is_plain(facts) == config.cluster.tls:
+        was, will = ("TLS", "plain http") if not config.cluster.tls else ("plain http", "TLS")
         yield finding(
             f"runs with {was}, and config.yaml asks for {will}",
             f"set cluster.tls: {str(not config.cluster.tls).lower()}; deploy does not change the transport",
@@ -105,6 +104,11 @@ def _running(config: Config, member: Member, facts: HostFacts) -> Iterator[Refus
             f"runs etcd {running}, and config.yaml asks for {config.cluster.version}",
             f"set cluster.version to a {running.rpartition('.')[0]} release; deploy changes the patch level only",
         )
+
+
+def _is_plain(facts: HostFacts) -> bool:
+    """Whether the etcd that runs there speaks plain http."""
+    return facts.running.get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
 
 
 def strangers(facts: HostFacts, client_ca: bytes, peer_ca: bytes) -> Iterator[Refused]:
@@ -196,7 +200,13 @@ def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
 
 def membership(config: Config, facts: Facts) -> Iterator[Refused]:
     """Members that config.yaml has and the running cluster has not, or the other way round."""
-    live = next((fact.view.members for fact in facts.values() if fact.view.healthy and fact.view.members), None)
+    ours = [  # a host of another cluster, or of another transport, has a finding of its own
+        fact
+        for fact in facts.values()
+        if fact.identity.get("cluster", config.cluster.name) == config.cluster.name
+        and _is_plain(fact) != config.cluster.tls
+    ]
+    live = next((fact.view.members for fact in ours if fact.view.healthy and fact.view.members), None)
     if live is None:
         return
     scheme = "https" if config.cluster.tls else "http"

@@ -25,6 +25,9 @@ def stop(run: Run) -> None:
 def restart(run: Run) -> None:
     """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
     views = run.fleet.all(gate.ask)  # look before the first is touched: a host that is away would stop us half-way
+    verdict = gate.judge(run.config, views)
+    if not verdict:
+        raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
     order = sorted(run.names, key=lambda name: _leads(views[name]))
     if run.dry_run:
         for name in order:
