@@ -5,6 +5,8 @@ The hosts are containers of one kernel, so that their monotonic clocks are one c
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.hosts import NAMES, Hosts, Project
@@ -14,6 +16,7 @@ from tests.lab.writer import Writer
 
 AWAY = "systemctl show etcd -P ActiveExitTimestampMonotonic; systemctl show etcd -P ActiveEnterTimestampMonotonic"
 PROCESS = "systemctl show etcd -P InvocationID"
+THIEF = "systemd-run --quiet --unit=test-thief --property=Type=notify /usr/sbin/sshd -D -p 2380"
 
 
 def leader(project: Project) -> str:
@@ -29,7 +32,7 @@ def away(hosts: Hosts) -> dict[str, tuple[int, int]]:
 def one_at_a_time(hosts: Hosts, last: str) -> None:
     """Each member was back before the next one went, and ``last`` went last."""
     gone = sorted(away(hosts).items(), key=lambda item: item[1])
-    for (one, (_, back)), (other, (left, _)) in zip(gone, gone[1:], strict=False):
+    for (one, (_, back)), (other, (left, _)) in pairwise(gone):
         assert back < left, (one, other, gone)
     assert gone[-1][0] == last
 
@@ -128,7 +131,7 @@ def test_bad_setting_stops_at_the_first_member_and_the_right_one_heals(
             "permission denied",
         ),
         (
-            "systemctl stop etcd; systemd-run --quiet --unit=test-thief --property=Type=notify /usr/sbin/sshd -D -p 2380",
+            f"systemctl stop etcd; {THIEF}",
             "systemctl stop test-thief",
             "address already in use",
         ),
