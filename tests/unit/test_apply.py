@@ -8,13 +8,16 @@ import subprocess
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from etcdops import layout
-from etcdops.apply import _stream, explain
+from etcdops.apply import _stream, explain, service
+from etcdops.errors import HostError
 from etcdops.plan import ETCD, Change, Directory, Enabled, File, Link, Release, Reloaded, Resource, User
 from etcdops.release import Archive
+from etcdops.ssh import Completed
 
 SECRET = b"-----BEGIN PRIVATE KEY-----\n"
 PEM = File(layout.SERVER, SECRET, 0o600, ETCD)
@@ -171,3 +174,50 @@ EXPLAINED = {
 @pytest.mark.parametrize(("output", "reason"), EXPLAINED.values(), ids=EXPLAINED.keys())
 def test_explain(output: str, reason: str) -> None:
     assert explain(output) == reason
+
+
+def ended(rc: int, stdout: str = "", stderr: str = "") -> Completed:
+    return Completed(rc, stdout, stderr, seconds=0.1)
+
+
+class Host:
+    """Answers every script with ``done``, and keeps what it was asked."""
+
+    name = "etcd01"
+
+    def __init__(self, done: Completed) -> None:
+        self.done = done
+        self.asked: list[tuple[tuple[str, ...], dict[str, Any]]] = []
+
+    def run(self, script: str, *args: str, **options: Any) -> Completed:
+        assert script == layout.script("service")
+        self.asked.append((args, options))
+        return self.done
+
+
+def test_a_service_that_comes_up_is_not_talked_about() -> None:
+    host = Host(ended(0))
+    service(cast(Any, host), "start", seconds=30)
+    ((args, options),) = host.asked
+    assert args == ("start", "30")
+    assert options["timeout"] > 30  # systemctl is given up first, so that the reason still gets here
+
+
+@pytest.mark.parametrize(
+    ("action", "done", "said"),
+    [
+        (
+            "start",
+            ended(1, log("fatal", "discovery failed", error=NAME)),
+            f"etcd did not start: discovery failed: {NAME}",
+        ),
+        ("restart", ended(1, "not ready after 30 s\n"), "etcd did not come back: not ready after 30 s"),
+        ("stop", ended(1, "", "Failed to stop etcd.service\n"), "etcd did not stop: Failed to stop etcd.service"),
+        ("start", ended(1), "etcd did not start: no reason given"),
+    ],
+)
+def test_a_service_that_does_not(action: str, done: Completed, said: str) -> None:
+    with pytest.raises(HostError) as caught:
+        service(cast(Any, Host(done)), action, seconds=30)
+    assert (caught.value.message, caught.value.host) == (said, "etcd01")
+    assert caught.value.hint == "on the host: journalctl -u etcd -e"

@@ -52,7 +52,13 @@ EXTRAS: dict[str, Any] = {
     },
     "unit": {
         "Unit": {"RequiresMountsFor": "/var/lib/etcd/default.etcd"},
-        "Service": {"MemoryMax": "8G", "Nice": -5, "IOAccounting": True, "Environment": ["GOGC=50", "GODEBUG=x=1"]},
+        "Service": {
+            "MemoryMax": "8G",
+            "Nice": -5,
+            "IOAccounting": True,
+            "CPUAccounting": False,
+            "Environment": ["GOGC=50", "GODEBUG=x=1"],
+        },
         "Install": {"Alias": "kv.service"},
     },
 }
@@ -212,6 +218,23 @@ def test_a_member_is_guarded_as_soon_as_it_has_an_identity(facts: HostFacts, kno
 
 def test_identity_tells_the_cluster_id() -> None:
     assert desired.identity(want(config(), serving(identity={})))["cluster_id"] == f"{CLUSTER_ID:x}"
+
+
+def test_start_alone_takes_only_the_state_along() -> None:
+    """An etcd.conf that says "new" for a cluster that exists is corrected; other changes wait for `configure`."""
+    cluster = config()
+    first = conf(want(cluster, prepared()))
+    joined = serving(identity={}, conf=first)
+    assert recorded_conf(want(cluster, joined)) == {**first, "ETCD_INITIAL_CLUSTER_STATE": "existing"}
+    assert recorded_conf(want(config(settings={"log-level": "debug"}), joined)) == {}
+    assert recorded_conf(want(cluster, serving(identity={}, conf={**first, "ETCD_LOG_LEVEL": "debug"}))) == {}
+    assert recorded_conf(want(cluster, serving(identity={}, conf={}))) == {}
+    assert recorded_conf(want(cluster, prepared(conf=first))) == {}
+
+
+def recorded_conf(want: Want) -> dict[str, str]:
+    content = {each.path: each.content or b"" for each in desired.record(want) if isinstance(each, File)}
+    return parse_conf(content.get(layout.CONF, b"").decode())
 
 
 # Resources of each step

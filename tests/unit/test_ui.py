@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, UsageError
-from etcdops.ui import Reporter, error_lines, grouped
+from etcdops.ui import LARGE, Reporter, error_lines, grouped
 
 GROUPED: dict[str, tuple[dict[str, list[str]], list[str]]] = {
     "nothing": ({}, []),
@@ -97,3 +98,25 @@ def test_a_table_folds_nothing_where_there_is_no_terminal(capsys: pytest.Capture
     lines = capsys.readouterr().out.splitlines()
     assert any("etcd01" in line and url in line for line in lines)
     assert any("[red]etcd02" in line for line in lines)  # no markup: text of a host is only text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_large_transfers_have_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    with Reporter().transfer("send to") as progress:
+        for name, total in (("etcd01", LARGE), ("etcd02", LARGE - 1)):
+            progress(name, 0, total)
+            progress(name, total, total)
+    assert "send to etcd01" in terminal.getvalue()
+    assert "etcd02" not in terminal.getvalue()
+
+
+def test_elsewhere_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with Reporter().transfer("send to") as progress:
+        progress("etcd01", LARGE, LARGE)
+    assert capsys.readouterr() == ("", "")
