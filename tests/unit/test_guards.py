@@ -165,6 +165,11 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         ["etcd02: port 2379 is taken by nginx (pid 88); stop it; etcd needs this port",
          "etcd02: port 2381 is taken by another program; stop it; etcd needs this port"],
     ),
+    "port taken for IPv4 and IPv6": (
+        config(),
+        three(fresh, fresh("etcd02", listeners=(Listener(2379, 88, "nginx"), Listener(2379, 88, "nginx")))),
+        ["etcd02: port 2379 is taken by nginx (pid 88); stop it; etcd needs this port"],
+    ),
     "port of a running member taken": (
         config(),
         three(serving, serving("etcd02", listeners=(Listener(2379, 700, "etcd"), Listener(2381, 88, "nginx")))),
@@ -187,6 +192,20 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         three(serving, serving("etcd02", running=PLAIN)),
         ["etcd02: runs with plain http, and config.yaml asks for TLS; "
          "set cluster.tls: false; deploy does not change the transport"],
+    ),
+    "plain http wanted, TLS runs: that says it all": (
+        config(tls=False),
+        three(serving),
+        [f"{name}: runs with TLS, and config.yaml asks for plain http; "
+         "set cluster.tls: true; deploy does not change the transport" for name in NAMES],
+    ),
+    "a member of another cluster has no say in who is a member": (
+        config(),
+        three(fresh, serving(
+            "etcd01", identity=identity("etcd01") | {"cluster": "other"}, view=view(members=(member("etcd09"),))
+        )),
+        ["etcd01: is a member of another cluster, other; use another host, or correct cluster.name; "
+         f"to give it up: rm /etc/etcd/identity.json, {ASIDE}"],
     ),
     "another minor": (
         config("3.7.3"),
