@@ -202,6 +202,22 @@ def test_a_host_that_hangs_is_given_up(host: Host, monkeypatch: pytest.MonkeyPat
     assert host.run("echo again").stdout == "again\n"
 
 
+def test_output_that_somebody_still_holds_is_not_cut_short(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_module, "GRACE", 0.2)
+    with pytest.raises(HostError, match=r"^m1: no answer within 0.5 s$"):
+        host.run("sleep 3 & echo ended", timeout=0.3)
+
+
+def test_output_that_cannot_be_read_is_not_cut_short() -> None:
+    from etcdops.ssh.link import Reader
+
+    def broken(size: int) -> bytes:
+        raise EOFError
+
+    with pytest.raises(EOFError):
+        Reader(broken).result(time.monotonic() + 5)
+
+
 def test_a_lost_connection_is_told_and_mended(host: Host) -> None:
     with pytest.raises(HostError, match=r"^m1: the connection was lost while a command ran$") as caught:
         host.run(f"{SESSION}; kill -9 $session; sleep 5")

@@ -181,6 +181,16 @@ def test_nobody_to_ask(sudo: Sudo, ask: Ask | None) -> None:
     assert "ETCDOPS_SUDO_PASSWORD" in error.hint
 
 
+def test_who_does_not_become_root_does_not_stay_connected(sudo: Sudo) -> None:
+    sudo.mode("never")
+    with sudo.fleet() as fleet:
+        for _ in range(2):
+            with pytest.raises(HostError):
+                fleet["m1"].run("true")
+        assert fleet._dialer is not None
+        assert not any(transport.is_active() for transport in fleet._dialer._transports)
+
+
 @pytest.mark.parametrize(
     ("mode", "message", "hint"),
     [
