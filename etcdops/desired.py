@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -63,7 +63,7 @@ def distribute(want: Want) -> list[Resource]:
 
 
 def configure(want: Want) -> list[Resource]:
-    """etcd.conf and etcd.service; once the member has joined, its identity and the amnesia guard."""
+    """etcd.conf and etcd.service; once the member has joined, its identity."""
     unit = _unit(want)
     resources: list[Resource] = [
         User(),
@@ -72,31 +72,26 @@ def configure(want: Want) -> list[Resource]:
         File(layout.CONF, etcd_conf(want, unit)),
         File(layout.UNIT, unit),
     ]
-    return [*resources, *_record(want), Reloaded()]
+    return [*resources, *record(want), Reloaded()]
 
 
 def record(want: Want) -> list[Resource]:
-    """What ``configure`` adds once a member has joined its cluster, for ``start`` alone: no other change of etcd.conf
-    that may be due comes along with it."""
-    resources = _record(want)
-    if resources and want.facts.conf:
-        conf = etcd_conf(want, _unit(want))
-        new, old = parse_conf(conf.decode()), want.facts.conf
-        if all(name == "ETCD_INITIAL_CLUSTER_STATE" or new.get(name) == old.get(name) for name in new.keys() | old):
-            resources.append(File(layout.CONF, conf))
-    return resources
-
-
-def _record(want: Want) -> list[Resource]:
-    """The identity of a member that has joined its cluster, and the guard of its data; nothing before."""
+    """Who the member is, once it has joined its cluster; from then on the unit guards its data directory."""
     known = identity(want)
-    if not known:
-        return []
-    return [
-        File(layout.IDENTITY, (json.dumps(known, indent=2) + "\n").encode()),
-        Directory(layout.DROPIN_DIR, 0o755),
-        File(layout.GUARD, _render("amnesia-guard.conf.j2")),
-    ]
+    return [File(layout.IDENTITY, (json.dumps(known, indent=2) + "\n").encode())] if known else []
+
+
+def joined(want: Want, steps: Collection[str]) -> list[Resource]:
+    """What a member gets once it has joined: the record, and an etcd.conf that says that the cluster exists.
+
+    Where ``configure`` was not among the ``steps``, no other change of etcd.conf that may be due comes along.
+    """
+    conf = etcd_conf(want, _unit(want))
+    new, old = parse_conf(conf.decode()), want.facts.conf
+    other = [name for name in new.keys() | old.keys() if new.get(name) != old.get(name)]
+    if "configure" in steps or other == ["ETCD_INITIAL_CLUSTER_STATE"]:
+        return [*record(want), File(layout.CONF, conf)]
+    return record(want)
 
 
 def start(_: Want) -> list[Resource]:

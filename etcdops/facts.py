@@ -22,8 +22,8 @@ WAIT = 4  # seconds that etcd may take for one answer; a member without quorum t
 
 MANAGED_PATHS = (
     layout.CONF_DIR, layout.CONF, layout.IDENTITY, layout.SSL_DIR, layout.CLIENT_CA, layout.PEER_CA,
-    layout.SERVER, layout.SERVER_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT, layout.DROPIN_DIR,
-    layout.GUARD, layout.STATE_DIR, layout.RELEASES, layout.CURRENT,
+    layout.SERVER, layout.SERVER_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT,
+    layout.STATE_DIR, layout.RELEASES, layout.CURRENT,
     *(f"{layout.BIN_DIR}/{program}" for program in layout.PROGRAMS),
 )  # fmt: skip
 

@@ -24,8 +24,6 @@ PEER = f"{SSL_DIR}/peer.pem"
 PEER_KEY = f"{SSL_DIR}/peer-key.pem"
 
 UNIT = "/etc/systemd/system/etcd.service"
-DROPIN_DIR = f"{UNIT}.d"
-GUARD = f"{DROPIN_DIR}/10-amnesia-guard.conf"
 
 STATE_DIR = "/var/lib/etcd"
 DATA_DIR = f"{STATE_DIR}/default.etcd"

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from etcdops import apply, desired, gate, guards
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
 from etcdops.plan import Change, Release, diff
@@ -31,6 +32,7 @@ class Decision:
     """What a run is going to do: on each host, then to the members as a whole."""
 
     facts: Mapping[str, HostFacts]
+    token: str
     changes: Mapping[str, Sequence[Change]]
     rollout: Rollout
     certificates: Sequence[Item] = field(default_factory=tuple)
@@ -55,7 +57,7 @@ class Decision:
         for name, why in self.rollout.restart.items():
             lines[name].append(f"systemctl restart etcd  ({why})")
         for name in self.joins:
-            lines[name].append("once it has joined: record its identity, guard its data directory")
+            lines[name].append("once it has joined: /etc/etcd/identity.json, and initial-cluster-state existing")
         return lines
 
 
@@ -90,16 +92,17 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     certificates: Sequence[Item] = ()
     if "distribute" in steps and run.config.cluster.tls:
         certificates = [item for item in _planned(run) if item.action != "keep"]
-    wants = _wants(run, facts)
+    incarnation = token(run.config, facts)
+    wants = _wants(run, facts, incarnation)
     _refuse_strangers(wants)
     changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
     stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
     if steps != ALL_STEPS:  # a step alone never restarts; it says that a restart is due
         due = {name: why for name, why in stale.items() if why and "configure" in steps}
         start = rollout(facts, {}).start if "start" in steps else {}
-        return Decision(facts, changes, Rollout(start, {}), certificates, _joins(facts, start), due)
+        return Decision(facts, incarnation, changes, Rollout(start, {}), certificates, _joins(facts, start), due)
     roll = rollout(facts, stale)
-    return Decision(facts, changes, roll, certificates, _joins(facts, roll.start))
+    return Decision(facts, incarnation, changes, roll, certificates, _joins(facts, roll.start))
 
 
 def _refuse_strangers(wants: Mapping[str, Want]) -> None:
@@ -116,8 +119,7 @@ def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:
     return [name for name in start if not facts[name].identity]
 
 
-def _wants(run: Run, facts: Mapping[str, HostFacts]) -> dict[str, Want]:
-    incarnation = token(run.config, facts)
+def _wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[str, Want]:
     tls, now = run.config.cluster.tls, datetime.now(UTC)
     return {
         member.name: Want(
@@ -247,19 +249,25 @@ def _stopped(decision: Decision, name: str, error: OpsError) -> OpsError:
 
 
 def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
-    """The whole cluster healthy; members that joined in this run recorded and guarded."""
-    facts = decision.facts
-    if decision.rollout.start or decision.rollout.restart:
+    """The whole cluster healthy; members that joined in this run recorded and so guarded."""
+    views = _views(decision.facts)
+    if decision.rollout.start or decision.rollout.restart or not gate.judge(run.config, views):
         run.ui.step("Check the cluster")
-        facts = run.fleet.all(gather)
-    if not gate.judge(run.config, _views(facts)):
-        gate.pass_through(run.fleet, run.config, seconds=run.patience)
-        facts = run.fleet.all(gather)
+        views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
     if decision.joins:
-        wanted = desired.configure if "configure" in steps else desired.record
-        wants = _wants(run, facts)
-        _push(run, decision, {name: diff(wanted(want), facts[name]) for name, want in wants.items()}, {})
-    return _views(facts)
+        facts = {name: _joined(decision.facts[name], view) for name, view in views.items() if isinstance(view, View)}
+        wants = _wants(run, facts, decision.token)
+        changes = {
+            name: [Change(each, "it has joined") for each in desired.joined(wants[name], steps)]
+            for name in decision.joins
+        }
+        _push(run, decision, changes, {})
+    return views
+
+
+def _joined(fact: HostFacts, view: View) -> HostFacts:
+    """The facts of a member that was started in this run and passed the gate."""
+    return replace(fact, view=view, unit=replace(fact.unit, active="active"))
 
 
 def _views(facts: Mapping[str, HostFacts]) -> gate.Views:

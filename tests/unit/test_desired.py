@@ -108,7 +108,6 @@ def test_golden_member_that_has_joined() -> None:
     rendered = files(want(config(), serving(identity={})))
     golden.check("etcd.conf/joined.conf", rendered[layout.CONF])
     golden.check("identity.json", rendered[layout.IDENTITY])
-    golden.check("amnesia-guard.conf", rendered[layout.GUARD])
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -208,12 +207,16 @@ def test_identity(facts: HostFacts, known: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("facts", "known"), IDENTITY.values(), ids=IDENTITY.keys())
-def test_a_member_is_guarded_as_soon_as_it_has_an_identity(facts: HostFacts, known: dict[str, Any]) -> None:
+def test_a_member_is_recorded_as_soon_as_it_has_an_identity(facts: HostFacts, known: dict[str, Any]) -> None:
     recorded = {each.path: each for each in desired.record(want(config(), facts)) if isinstance(each, File)}
-    assert recorded.keys() == ({layout.IDENTITY, layout.GUARD} if known else set())
+    assert recorded.keys() == ({layout.IDENTITY} if known else set())
     if known:
         assert json.loads(recorded[layout.IDENTITY].content or b"") == known
-        assert f"AssertPathExists={layout.WAL_DIR}\n".encode() in (recorded[layout.GUARD].content or b"")
+
+
+def test_the_unit_starts_a_recorded_member_only_with_its_data() -> None:
+    unit = files(want(config()))[layout.UNIT].decode()
+    assert f"AssertPathExists=|{layout.WAL_DIR}\nAssertPathExists=|!{layout.IDENTITY}\n" in unit
 
 
 def test_identity_tells_the_cluster_id() -> None:
@@ -229,11 +232,11 @@ def test_start_alone_takes_only_the_state_along() -> None:
     assert recorded_conf(want(config(settings={"log-level": "debug"}), joined)) == {}
     assert recorded_conf(want(cluster, serving(identity={}, conf={**first, "ETCD_LOG_LEVEL": "debug"}))) == {}
     assert recorded_conf(want(cluster, serving(identity={}, conf={}))) == {}
-    assert recorded_conf(want(cluster, prepared(conf=first))) == {}
+    assert recorded_conf(want(config(settings={"log-level": "debug"}), joined), "configure", "start")
 
 
-def recorded_conf(want: Want) -> dict[str, str]:
-    content = {each.path: each.content or b"" for each in desired.record(want) if isinstance(each, File)}
+def recorded_conf(want: Want, *steps: str) -> dict[str, str]:
+    content = {each.path: each.content or b"" for each in desired.joined(want, steps) if isinstance(each, File)}
     return parse_conf(content.get(layout.CONF, b"").decode())
 
 

@@ -129,15 +129,13 @@ def test_etcdutl_came_with_3_5(version: str, programs: int) -> None:
     assert len(Release(version).programs) == programs
 
 
-DROPINS = Directory(layout.DROPIN_DIR, 0o755)
-UNIT, GUARD, CONF_FILE = File(layout.UNIT, b"u"), File(layout.GUARD, b"g"), File(layout.CONF, b"c")
+UNIT, CONF_FILE = File(layout.UNIT, b"u"), File(layout.CONF, b"c")
 ORDER: dict[str, tuple[list[Resource], HostFacts, list[Resource]]] = {
     "nothing wanted": ([], fresh(), []),
     "nothing to do": ([User(), Reloaded()], fresh(has_user=True), []),
     "as wanted": ([User(), FOLDER, PEM], fresh(), [User(), FOLDER, PEM]),
     "what is there is left out": ([User(), FOLDER, PEM], fresh(has_user=True), [FOLDER, PEM]),
     "a unit is reloaded": ([UNIT, Enabled()], fresh(), [UNIT, Reloaded(), Enabled()]),
-    "two units are reloaded once": ([UNIT, CONF_FILE, GUARD, PEM], fresh(), [UNIT, CONF_FILE, GUARD, Reloaded(), PEM]),
     "etcd.conf is no unit": ([CONF_FILE], fresh(), [CONF_FILE]),
     "reload wanted, and no unit changed": ([CONF_FILE, Reloaded()], fresh(), [CONF_FILE]),
     "reload wanted and due": (
@@ -146,7 +144,6 @@ ORDER: dict[str, tuple[list[Resource], HostFacts, list[Resource]]] = {
         [UNIT, Reloaded()],
     ),
     "reload alone": ([Reloaded()], fresh(unit=UnitFact(needs_reload=True)), [Reloaded()]),
-    "a drop-in's folder alone needs no reload": ([DROPINS], fresh(), [DROPINS]),
 }
 
 
