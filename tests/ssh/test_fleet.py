@@ -161,7 +161,7 @@ ssh = SshSection(user="root", key=key, known_hosts=known, connect_timeout=60.0)
 def work(host):
     with open(started, "a") as file:
         file.write("x")
-    host.run("echo x >> $1; sleep 60", started, stdin=(b"x" * 100_000 for _ in range(1000)))
+    host.run("echo x >> $1; sleep 60", started, timeout=10, stdin=(b"x" * 100_000 for _ in range(1000)))
 
 fleet = Fleet(members, ssh, Path, ask=None)
 try:
