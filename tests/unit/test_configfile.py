@@ -215,6 +215,10 @@ MISTAKES = {
         members("{name: a, address: etcd01.example}"),
         [f"3: members[0].address: 'etcd01.example' {NO_ADDRESS}"],
     ),
+    "two host names": (
+        members("{name: a, address: a.example}", "{name: b, address: b.example}"),
+        [f"3: members[0].address: 'a.example' {NO_ADDRESS}", f"4: members[1].address: 'b.example' {NO_ADDRESS}"],
+    ),
     "address with a port": (
         members("{name: a, address: '192.0.2.1:2379'}"),
         [f"3: members[0].address: '192.0.2.1:2379' {NO_ADDRESS}"],
@@ -410,6 +414,7 @@ def test_other_settings_are_the_users(key: str) -> None:
 
 def test_settings_arrive_unharmed() -> None:
     text = cluster("""settings:
+    hexadecimal: 0x10
     quota-backend-bytes: 8589934592
     pre-vote: true
     sample-rate: 0.5
@@ -421,7 +426,10 @@ def test_settings_arrive_unharmed() -> None:
     date: 2020-02-30
     quotes: "'\\"\\\\$`#%"
   """)
-    assert parse(text, PATH).cluster.settings == {
+    settings = parse(text, PATH).cluster.settings
+    assert {type(value) for value in settings.values()} == {str, int, float, bool}  # and none of the YAML reader's own
+    assert settings == {
+        "hexadecimal": 16,
         "quota-backend-bytes": 8589934592,
         "pre-vote": True,
         "sample-rate": 0.5,
@@ -446,6 +454,50 @@ def test_unit_keeps_every_section_and_lists() -> None:
         "Service": {"Nice": -5, "IOAccounting": True, "Environment": ["GOGC=50", ""]},
         "Install": {"Alias": "x\\\\y"},
     }
+
+
+ACCEPTED: list[tuple[str, str, str, object]] = [
+    ("ssh", "port", "1", 1),
+    ("ssh", "port", "65535", 65535),
+    ("ssh", "user", "ada", "ada"),
+    ("ssh", "gateway", "ada@jump.example:2222", "ada@jump.example:2222"),
+    ("ssh", "host_keys", "strict", "strict"),
+    ("ssh", "connect_timeout", "0.5", 0.5),
+    ("ssh", "connect_timeout", "600", 600),
+    ("ssh", "command_timeout", "86400", 86400),
+    ("pki", "key", "rsa-2048", "rsa-2048"),
+    ("pki", "dir", "/srv/p k i", "/srv/p k i"),
+    ("pki", "ca_lifetime", "2h", timedelta(hours=2)),
+    ("pki", "leaf_lifetime", "90d", timedelta(days=90)),
+    ("release", "url", "http://[2001:db8::1]:80/{version}/{arch}", "http://[2001:db8::1]:80/{version}/{arch}"),
+    ("release", "url", "file:///srv/etcd-{version}.tar.gz", "file:///srv/etcd-{version}.tar.gz"),
+    ("release", "url", "https://u:p@example.net/x?y=z#w", "https://u:p@example.net/x?y=z#w"),
+    ("release", "archive", "~/etcd-{version}.tar.gz", "~/etcd-{version}.tar.gz"),
+    ("release", "sha256", 32 * "aB", 32 * "ab"),
+    ("backup", "dir", "../backups", "../backups"),
+]
+
+
+@pytest.mark.parametrize(("part", "key", "written", "value"), ACCEPTED)
+def test_accepted(part: str, key: str, written: str, value: object) -> None:
+    quote = "'" if isinstance(value, str) else ""
+    config = parse(section(f"{part}: {{{key}: {quote}{written}{quote}}}"), PATH)
+    assert getattr(getattr(config, part), key) == value
+
+
+def test_a_sum_for_each_architecture() -> None:
+    text = section(f"release: {{sha256: {{amd64: {64 * 'A'}, arm64: {64 * 'b'}}}}}")
+    assert parse(text, PATH).release.sha256 == {"amd64": 64 * "a", "arm64": 64 * "b"}
+
+
+def test_how_a_member_is_reached() -> None:
+    (member,) = parse(members("{name: a, address: 192.0.2.1, ssh: etcd01.example, port: 65535}"), PATH).members
+    assert (member.ssh, member.port) == ("etcd01.example", 65535)
+
+
+def test_names_differ_by_case() -> None:
+    config = parse(members("{name: a, address: 192.0.2.1}", "{name: A, address: 192.0.2.2}"), PATH)
+    assert [member.name for member in config.members] == ["a", "A"]
 
 
 def test_defaults() -> None:
