@@ -142,7 +142,7 @@ def del_(run: Run, key: str) -> None:
     steps.keys.delete(run, key)
 
 
-@task()
+@task(words=True)
 def etcdctl(run: Run) -> None:
     """Run any etcdctl command: inv etcdctl -- member list.
 
@@ -206,7 +206,7 @@ def heal(run: Run, name: str) -> None:
     lab.demo.open_lab(run).heal(name)
 
 
-@task(help={"tier": "Only this one: lint, unit, ssh, cli, lab or infra [all]"})
+@task(words=True, help={"tier": "Only this one: lint, unit, ssh, cli, lab or infra [all]"})
 def test(run: Run, tier: str = "") -> None:
     """Run the tests, fast to slow; lab and infra need root.
 
@@ -219,6 +219,15 @@ def test(run: Run, tier: str = "") -> None:
 def lock(run: Run, upgrade: bool = False) -> None:
     """Write both lock files anew from pyproject.toml (needs uv)."""
     dev.lock(run, upgrade)
+
+
+@task(help={"rounds": "How often each is measured [5]"})
+def bench(run: Run, rounds: int = 5) -> None:
+    """Measure deploy and health against a floor, in the lab.
+
+    The lab is made anew, with 3 and then with 9 hosts. The floor is bench/floor.sh, a hand-tuned parallel ssh script.
+    """
+    dev.bench(run, rounds)
 
 
 @task(name="format")
@@ -258,4 +267,4 @@ ns = Collection(
 )
 
 ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))
-ns.add_collection(Collection("dev", lock, format_, pictures_))
+ns.add_collection(Collection("dev", bench, lock, format_, pictures_))

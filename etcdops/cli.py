@@ -24,7 +24,7 @@ from invoke.program import Program
 from invoke.tasks import Task
 
 from etcdops import __version__, layout
-from etcdops.errors import OpsError
+from etcdops.errors import OpsError, UsageError
 from etcdops.ui import Reporter
 
 FLAGS = {
@@ -35,12 +35,16 @@ FLAGS = {
 
 
 def task(
-    *flags: str, bare: Sequence[str] = (), name: str = "", help: dict[str, str] | None = None
+    *flags: str,
+    bare: Sequence[str] = (),
+    words: bool = False,
+    name: str = "",
+    help: dict[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Task[Any]]:
     """Make a function of ``run`` a task.
 
     ``flags`` of ``FLAGS`` are added to its arguments and reach it through ``run``; ``bare`` names the required
-    arguments, which may stand without their flags, in this order.
+    arguments, which may stand without their flags, in this order.  ``words``: what follows ``--`` is the task's.
     """
 
     def decorate(function: Callable[..., None]) -> Task[Any]:
@@ -51,6 +55,8 @@ def task(
             chosen = {flag: given.pop(flag) for flag in flags}
             run = Run(config_path(context), words=_words(), **chosen)
             with boundary(run.ui):
+                if run.words and not words:
+                    raise UsageError(f"{task_.name} takes nothing after --", hint="flags stand before it")
                 try:
                     function(run, **given)
                 finally:

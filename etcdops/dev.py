@@ -1,4 +1,4 @@
-"""test, dev.lock, dev.format: what a developer of etcdops runs, with the tools that requirements-dev.lock pins."""
+"""test, dev.*: what a developer of etcdops runs, with the tools that requirements-dev.lock pins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from etcdops.errors import OpsError, UsageError
 from etcdops.layout import ROOT
@@ -65,6 +65,11 @@ def install(run: Run) -> None:
     stamp.write_bytes(wanted)
 
 
+def bench(run: Run, rounds: int) -> None:
+    """bench/deploy.py: medians and ratios on stdout."""
+    _call([sys.executable, str(ROOT / "bench" / "deploy.py"), str(rounds)], stdout=None)
+
+
 def lock(run: Run, upgrade: bool) -> None:
     """Write both lock files anew from pyproject.toml; pins that still fit stay, but for ``upgrade``."""
     if not _uv_works():
@@ -97,9 +102,9 @@ def _uv_works() -> bool:
     return bool(shutil.which("uv")) and not subprocess.run(["uv", "--version"], capture_output=True).returncode
 
 
-def _call(argv: Sequence[str]) -> None:
+def _call(argv: Sequence[str], stdout: TextIO | None = sys.stderr) -> None:
     """Run a tool that shows its own output; ``OpsError`` when it fails."""
-    code = subprocess.run(argv, cwd=ROOT, stdout=sys.stderr, check=False).returncode
+    code = subprocess.run(argv, cwd=ROOT, stdout=stdout, check=False).returncode
     if code:
         name = " ".join(word for word in argv[:4] if word not in {sys.executable, "-m"})
         raise OpsError(f"'{name} ...' ended with {code}", hint="it says above what is wrong")

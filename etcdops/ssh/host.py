@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from etcdops.errors import HostError
 
 if TYPE_CHECKING:
-    from etcdops.ssh.link import Link
+    from etcdops.ssh.link import Link, Relay
 
 # Nothing is inherited: a proxy variable sends etcdctl's requests astray, an ETCD_* variable changes what etcd does.
 ENVIRONMENT = (
@@ -76,6 +76,7 @@ class Host:
         stdin: bytes | Iterable[bytes] = b"",
         timeout: float | None = None,
         check: bool = True,
+        relay: Relay | None = None,
     ) -> Completed:
         """Run ``sh -c SCRIPT etcdops ARGS...`` as root and wait for its end.
 
@@ -83,12 +84,14 @@ class Host:
         thread.  A script must not take the end of its stdin for the end of the data: when the connection breaks, it
         sees the same.  It should know how much to expect, or check a digest, before it puts a file in place.
 
+        ``relay`` takes stdout and stderr as they come; the result holds none of them then.
+
         ``timeout`` is in seconds (else ssh.command_timeout); the host ends the script then, with all its children.
         ``HostError``: not reachable, not root, connection lost, out of time, and with ``check`` any exit status but
         0, told in the script's own last words.  Interrupted here, a script runs on there, until its time is up.
         """
         try:
-            return self._run(script, args, stdin, timeout or self._limit, check)
+            return self._run(script, args, stdin, timeout or self._limit, check, relay)
         except HostError as error:
             if error.host:
                 raise
@@ -107,13 +110,14 @@ class Host:
         stdin: bytes | Iterable[bytes],
         limit: float,
         check: bool,
+        relay: Relay | None,
     ) -> Completed:
         tail = [*ENVIRONMENT, "timeout", "-k", str(KILL_AFTER), f"{limit:.3f}", "sh", "-c", script, "etcdops", *args]
         link, root = self._opened()
         command = f"exec {shlex.join([*root.prefix, *tail])}"
         if "\0" in command or len(command.encode()) > LONGEST:
             raise ValueError(f"a script and its arguments hold no NUL and take {LONGEST} bytes; data goes to stdin")
-        output = link.execute(command, root.feed(stdin), limit + GRACE)
+        output = link.execute(command, root.feed(stdin), limit + GRACE, relay)
         stdout, stderr = output.stdout.decode(errors="replace"), output.stderr.decode(errors="replace")
         if output.status in {124, 137, None} and output.seconds >= limit:
             raise HostError(

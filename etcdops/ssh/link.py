@@ -24,6 +24,9 @@ WINDOW = 16 << 20  # bytes that a host may send unasked; with 2 MiB, as usual, 3
 PACKET = 32 << 10  # bytes: what OpenSSH takes in one piece
 
 
+Relay = tuple[Callable[[bytes], object], Callable[[bytes], object]]  # what takes stdout, and stderr
+
+
 @dataclass(frozen=True)
 class Output:
     """What a command gave back.  ``status`` is None when a signal ended it."""
@@ -50,9 +53,10 @@ class Link:
         """Close it at once, also under a command of another thread."""
         close(self._transport)
 
-    def execute(self, command: str, stdin: bytes | Iterable[bytes], limit: float) -> Output:
+    def execute(self, command: str, stdin: bytes | Iterable[bytes], limit: float, relay: Relay | None = None) -> Output:
         """Run ``command`` in the login shell, feed it ``stdin`` and take all output, for at most ``limit`` seconds.
 
+        With ``relay``, stdout and stderr go there as they come, and not into the result.
         A command may end before it took all of ``stdin``; what it said is the result.  ``HostError`` if the
         connection breaks or time runs out; the connection is closed then, for nobody knows what is in it.
         """
@@ -61,7 +65,8 @@ class Link:
         try:
             self._request(channel, command)
             feeder = Feeder(self, channel, stdin)
-            readers = Reader(channel.recv), Reader(channel.recv_stderr)
+            out, err = relay or (None, None)
+            readers = Reader(channel.recv, out), Reader(channel.recv_stderr, err)
             stdout, stderr = [reader.result(start + limit) for reader in readers]
             if not channel.status_event.wait(max(0.0, start + limit - time.monotonic())):
                 raise TimeoutError
@@ -154,9 +159,10 @@ class Reader:
     Not by ``Channel.fileno``: the pipe behind that misses wake-ups when both streams are busy.
     """
 
-    def __init__(self, receive: Callable[[int], bytes]) -> None:
+    def __init__(self, receive: Callable[[int], bytes], take: Callable[[bytes], object] | None) -> None:
         self._receive = receive
         self._chunks: list[bytes] = []
+        self._take = take or self._chunks.append
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, name="ssh-output", daemon=True)
         self._thread.start()
@@ -164,7 +170,7 @@ class Reader:
     def _read(self) -> None:
         try:
             while chunk := self._receive(WINDOW):
-                self._chunks.append(chunk)
+                self._take(chunk)
         except BaseException as error:  # raised again by result()
             self._error = error
 

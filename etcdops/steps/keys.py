@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from etcdops import layout
 from etcdops.errors import HostsFailed, OpsError, UsageError
@@ -13,6 +14,7 @@ from etcdops.run import Run
 from etcdops.ssh import Completed, Host
 
 SCRIPT = 'exec etcdctl "$@"'
+DAY = 86400.0  # seconds
 
 
 def keys(run: Run, prefix: str, limit: int) -> None:
@@ -57,10 +59,19 @@ def etcdctl(run: Run) -> int:
     """Any etcdctl command; its output and its exit code are passed through."""
     if not run.words:
         raise UsageError("no command for etcdctl", hint="write it after two dashes: inv etcdctl -- member list")
-    done = _ask(run, list(run.words))
-    sys.stderr.write(done.stderr)
-    sys.stdout.write(done.stdout)
-    return done.rc
+    # As it comes, so that `watch` can be watched; and for as long as it takes.
+    relay = (_writer(sys.stdout.buffer), _writer(sys.stderr.buffer))
+    reads = run.words[0] in {"put", "txn"} and not sys.stdin.isatty()
+    stdin = sys.stdin.buffer.read() if reads else b""
+    return _ask(run, list(run.words), stdin, relay=relay, timeout=DAY).rc
+
+
+def _writer(stream: BinaryIO) -> Callable[[bytes], None]:
+    def write(chunk: bytes) -> None:
+        stream.write(chunk)
+        stream.flush()
+
+    return write
 
 
 def connection(run: Run) -> list[str]:
@@ -77,13 +88,13 @@ def connection(run: Run) -> list[str]:
     ]
 
 
-def _ask(run: Run, words: list[str], stdin: bytes = b"") -> Completed:
+def _ask(run: Run, words: list[str], stdin: bytes = b"", **how: Any) -> Completed:
     """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster."""
     given = {word.partition("=")[0] for word in words}
     own = [word for word in connection(run) if word.partition("=")[0] not in given]
 
     def work(host: Host) -> Completed:
-        return host.run(SCRIPT, *own, *words, stdin=stdin, check=False)
+        return host.run(SCRIPT, *own, *words, stdin=stdin, check=False, **how)
 
     failed: list[OpsError] = []
     for name in run.names:
