@@ -45,7 +45,8 @@ def get(run: Run, key: str) -> None:
 def put(run: Run, key: str, value: str) -> None:
     """Set a key; ``-`` takes the value from standard input.  It travels there, too: no ``ps`` shows it."""
     content = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
-    revision = _json(run, ["put", "--write-out=json", "--", key], content)["header"]["revision"]
+    words = [key] if content else [key, ""]  # etcdctl takes an empty standard input for no value at all
+    revision = _json(run, ["put", "--write-out=json", "--", *words], content)["header"]["revision"]
     run.emit({"key": key, "revision": revision}, lambda: run.ui.result(f"{key} set at revision {revision}"))
 
 
@@ -113,7 +114,8 @@ def _json(run: Run, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
         value = None
     if done.rc != 0 or not isinstance(value, dict):
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-        raise OpsError(lines[-1] if lines else f"etcdctl ended with {done.rc}", hint="inv status")
+        message = lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}"
+        raise OpsError(message, hint="inv status")
     return value
 
 
