@@ -167,6 +167,10 @@ class Hosts:
             _check(_libc().setns(out if outside else inside, flag))
         os.chdir(folder)
 
+    def is_on(self, name: str) -> bool:
+        """Whether a host has power, and has begun to boot."""
+        return any(each.name == name and each.pid for each in self.lab.status())
+
     def sh(self, name: str, script: str, *, check: bool = True) -> str:
         """Run a script on a host as root; not over SSH, so that it works on a host in whatever state."""
         pid = next(each.pid for each in self.lab.status() if each.name == name)
