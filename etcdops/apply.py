@@ -137,4 +137,6 @@ def explain(output: str) -> str:
     telling = [
         line for line in plain if re.search(r"error|invalid|unknown|denied|panic|not ready", line, re.IGNORECASE)
     ]
-    return (fatal or errors or telling or plain or [""])[-1]
+    said = (fatal or errors or telling or plain or [""])[-1]
+    late = next((line for line in plain if line.startswith("not ready after")), "")
+    return said if late in said else f"{late}; the last it said: {said}"

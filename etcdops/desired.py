@@ -20,6 +20,7 @@ from etcdops.etcd import default_settings
 from etcdops.facts import HostFacts, parse_conf
 from etcdops.keystore import MemberPki
 from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, User
+from etcdops.release import architecture
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Want:
 def install(want: Want) -> list[Resource]:
     """The release, the link to the current one, and the commands."""
     version, pinned = want.config.cluster.version, want.config.release.sha256
-    release = Release(version, pinned if isinstance(pinned, str) else "")
+    if not isinstance(pinned, str):
+        pinned = next((digest for arch, digest in pinned.items() if arch == architecture(want.facts.machine)), "")
+    release = Release(version, pinned)
     commands = [Link(f"{layout.BIN_DIR}/{program}", f"{layout.CURRENT}/{program}") for program in release.programs]
     return [Directory(layout.RELEASES, 0o755), release, Link(layout.CURRENT, version), *commands]
 

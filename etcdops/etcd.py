@@ -8,11 +8,12 @@ still have printed an answer.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ALARMS = {1: "NOSPACE", 2: "CORRUPT"}
+TIMED_OUT = "context deadline exceeded"
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,17 @@ def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> Vie
     health = _first(answers.get("health", ""))
     status = _first(answers.get("status", ""))
     members = _json(answers.get("members", ""))
-    complaint = str(health.get("error", "")).strip() or next(
+    known = tuple(map(_member, members["members"])) if members.get("members") else None
+    complaint = _named(str(health.get("error", "")).strip(), known) or next(
         (_complaint(text) for query, text in complaints.items() if query != "certificate" and text), ""
     )
+    if complaint == TIMED_OUT:  # that it waited long is no reason; why it waited stands in what it logged
+        complaint = _cause(complaints.get("health", "")) or complaint
     return View(
         healthy=bool(health["health"]) if "health" in health else None,
         took=_milliseconds(str(health.get("took", ""))),
-        status=_status(status["Status"]) if "Status" in status else None,
-        members=tuple(map(_member, members["members"])) if members.get("members") else None,
+        status=_status(status["Status"], known) if "Status" in status else None,
+        members=known,
         complaint="" if health.get("health") and not health.get("error") else complaint,
         certificate=answers.get("certificate", ""),
     )
@@ -109,7 +113,7 @@ def _first(text: str) -> dict[str, Any]:
     return value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
 
 
-def _status(value: Mapping[str, Any]) -> EndpointStatus:
+def _status(value: Mapping[str, Any], known: tuple[ClusterMember, ...] | None) -> EndpointStatus:
     header = value.get("header", {})
     return EndpointStatus(
         cluster_id=header.get("cluster_id", 0),
@@ -124,7 +128,7 @@ def _status(value: Mapping[str, Any]) -> EndpointStatus:
         revision=header.get("revision", 0),
         learner=value.get("isLearner", False),
         quota=value.get("dbSizeQuota", 0),
-        errors=tuple(error.strip() for error in value.get("errors", ())),
+        errors=tuple(_named(error.strip(), known) for error in value.get("errors", ())),
     )
 
 
@@ -136,6 +140,20 @@ def _member(value: Mapping[str, Any]) -> ClusterMember:
         client_urls=tuple(value.get("clientURLs", ())),
         learner=value.get("isLearner", False),
     )
+
+
+def _named(error: str, known: tuple[ClusterMember, ...] | None) -> str:
+    """An alarm with the name of the member that raised it; etcd gives its id, in decimal."""
+    names = {str(member.id): member.name for member in known or ()}
+    return re.sub(
+        r"memberID:(\d+)\s+alarm:(\w+)", lambda alarm: f"alarm {alarm[2]} on {names.get(alarm[1], alarm[1])}", error
+    )
+
+
+def _cause(text: str) -> str:
+    """Why a connection never came about: the last error of gRPC that etcdctl logged."""
+    causes = re.findall(r'desc = ((?:[^"\\]|\\.)+)"', text)
+    return causes[-1].rpartition("desc = ")[2].replace('\\"', "").removeprefix("transport: ") if causes else ""
 
 
 def _complaint(text: str) -> str:

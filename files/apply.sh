@@ -62,7 +62,9 @@ done <"$work/manifest"
 # shellcheck disable=SC2046 # managed paths have no spaces
 [ -z "$staged" ] || sync -- $(for path in $staged; do find "$path.etcdops-new" -type f; done) /etc
 for path in $staged; do
-    if [ -d "$path" ] && [ ! -L "$path" ]; then rm -rf -- "$path"; fi # a release that was cut short
+    case $path in
+    /opt/etcd/[0-9]*) rm -rf -- "$path" ;; # a release from another archive, or one that was cut short
+    esac
     mv -fT -- "$path.etcdops-new" "$path"
 done
 staged=

@@ -162,7 +162,7 @@ EXPLAINED = {
     ),
     "cannot reach its peers": (
         "not ready after 120 s\n" + log("warn", "prober failed", error="dial tcp: connection refused"),
-        "prober failed: dial tcp: connection refused",
+        "not ready after 120 s; the last it said: prober failed: dial tcp: connection refused",
     ),
     "only informative": (log("info", "ready to serve client requests"), ""),
     "the last of what is no JSON": ("first\n  last  \n", "last"),

@@ -13,6 +13,7 @@ from tests.unit.build import status
 from tests.unit.golden import GOLDEN
 
 RECORDED = ("3.4.23", "3.5.1", "3.5.30", "3.6.16", "3.7.3")
+REFUSED = "dial tcp 127.77.0.1:2379: connect: connection refused"
 DEADLINE = "context deadline exceeded"
 NO_SPACE = "Active Alarm(s): NOSPACE"
 NOT_FOR_LEARNERS = "etcdserver: rpc not supported for learner"
@@ -25,15 +26,21 @@ def recorded(version: str, situation: str) -> View:
 
 # situation: healthy, role, members (started, learners), complaint; then where a release answers otherwise
 SITUATIONS: dict[str, tuple[tuple[object, ...], dict[str, tuple[object, ...]]]] = {
-    "down": ((False, None, None, DEADLINE), {}),
-    "alone": ((False, None, None, DEADLINE), {}),
+    "down": (
+        (False, None, None, f"Error while dialing: {REFUSED}"),
+        {
+            "3.4.23": (False, None, None, "latest balancer error: all SubConns are in TransientFailure"),
+            "3.5.1": (False, None, None, f"Error while dialing {REFUSED}"),
+        },
+    ),
+    "alone": (
+        (False, None, None, f"{DEADLINE} while waiting for connections to become ready"),
+        dict.fromkeys(("3.4.23", "3.5.1"), (False, None, None, DEADLINE)),
+    ),
     "leader": ((True, "leader", (3, 0), ""), {}),
     "follower": ((True, "follower", (3, 0), ""), {}),
     "member added": ((True, "leader", (3, 1), ""), {}),
-    "learner": (
-        (False, "learner", None, DEADLINE),
-        dict.fromkeys(("3.6.16", "3.7.3"), (False, "learner", None, NOT_FOR_LEARNERS)),
-    ),
+    "learner": ((False, "learner", None, NOT_FOR_LEARNERS), {}),
     "no space": ((False, "leader", (4, 1), NO_SPACE), {"3.4.23": (True, "leader", (4, 1), "")}),
     "no quorum": (
         (False, "no leader", None, DEADLINE),
@@ -77,8 +84,8 @@ def test_recorded_status(version: str) -> None:
 def test_recorded_alarm_stands_in_the_status(version: str) -> None:
     view = recorded(version, "no space")
     assert view.status is not None
-    (error,) = view.status.errors
-    assert error.split() == [f"memberID:{view.status.member_id}", "alarm:NOSPACE"]
+    (owner,) = [each.name for each in view.members or () if each.id == view.status.member_id]
+    assert view.status.errors == (f"alarm NOSPACE on {owner}",)
 
 
 @pytest.mark.parametrize("version", RECORDED)
