@@ -154,7 +154,7 @@ def etcdctl(run: Run) -> None:
         raise Exit(code=code)
 
 
-@task(help={"hosts": "How many hosts, 1 to 9 [3]"})
+@task(help={"hosts": "How many hosts, 1 to 99 [3]"})
 def up(run: Run, hosts: int = 3) -> None:
     """Start real Debian hosts on this machine (containers; root).
 

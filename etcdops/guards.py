@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from etcdops import etcd, layout
 from etcdops.config import Config, Member
@@ -16,6 +16,7 @@ from etcdops.facts import HostFacts
 from etcdops.release import architecture
 
 CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
+ASIDE = f"mv {layout.DATA_DIR} {layout.DATA_DIR}.old, if its data is not needed"
 ROOM_FOR_DATA = 512 << 20  # bytes; a first start alone preallocates two 64 MB write-ahead logs
 ROOM_FOR_RELEASE = 256 << 20  # bytes; archive and unpacked programs, side by side
 
@@ -32,9 +33,14 @@ def findings(config: Config, facts: Facts) -> list[Refused]:
 
 def check(config: Config, facts: Facts) -> None:
     """Raise one ``Refused`` that holds every finding, if there is any."""
-    found = findings(config, facts)
-    if found:
-        raise Refused("nothing was changed", findings=found)
+    refuse(findings(config, facts))
+
+
+def refuse(found: Iterable[Refused]) -> None:
+    """Raise one ``Refused`` that holds all of ``found``, if there is any."""
+    together = list(found)
+    if together:
+        raise Refused("nothing was changed", findings=together)
 
 
 def _host(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
@@ -153,6 +159,29 @@ def _clocks(facts: Facts) -> Iterator[Refused]:
             )
 
 
+def unready(facts: HostFacts) -> Iterator[Refused]:
+    """A host on which `start` alone finds nothing to start."""
+    for path, task in ((layout.CURRENT, "install"), (layout.CONF, "configure"), (layout.UNIT, "configure")):
+        if path not in facts.paths:
+            yield Refused(f"{path} is not there yet", host=facts.name, hint=f"inv {task}, or inv deploy for all of it")
+
+
+def other_member(config: Config, facts: HostFacts) -> Iterator[Refused]:
+    """A host that is a member of another cluster, or another member of this one than config.yaml says."""
+    if facts.identity and facts.identity.get("cluster") != config.cluster.name:
+        yield Refused(
+            f"is a member of another cluster, {facts.identity.get('cluster')}",
+            host=facts.name,
+            hint=f"use another host, or correct cluster.name; to give it up: rm {layout.IDENTITY}, {ASIDE}",
+        )
+    elif facts.identity and facts.identity.get("name") != facts.name:
+        yield Refused(
+            f"is member {facts.identity.get('name')} of this cluster",
+            host=facts.name,
+            hint="correct 'ssh' or 'name'",
+        )
+
+
 def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
     """Data directories that do not belong to this cluster, or to no other incarnation of it."""
     if etcd.known_bad(config.cluster.version) and not any(fact.is_running for fact in facts.values()):
@@ -160,19 +189,11 @@ def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
             f"etcd {config.cluster.version} {etcd.known_bad(config.cluster.version)}",
             hint="set cluster.version to a newer release",
         )
-    aside = f"mv {layout.DATA_DIR} {layout.DATA_DIR}.old, if its data is not needed"
     tokens = {}
     for name, fact in facts.items():
-        if fact.identity and fact.identity.get("cluster") != config.cluster.name:
-            yield Refused(
-                f"is a member of another cluster, {fact.identity.get('cluster')}",
-                host=name,
-                hint=f"use another host, or correct cluster.name; to give it up: rm {layout.IDENTITY}, {aside}",
-            )
-        elif fact.identity and fact.identity.get("name") != name:
-            yield Refused(
-                f"is member {fact.identity.get('name')} of this cluster", host=name, hint="correct 'ssh' or 'name'"
-            )
+        foreign = list(other_member(config, fact))
+        if foreign:
+            yield from foreign
         elif fact.identity and not fact.data:
             yield Refused(
                 f"has been a member, but {layout.DATA_DIR} is empty or not mounted",
@@ -180,18 +201,18 @@ def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
                 hint="mount the disk; if the data is lost, remove this member and add it again, never start it empty",
             )
         elif fact.data == "files":
-            yield Refused(f"{layout.DATA_DIR} holds something that is not etcd's", host=name, hint=aside)
+            yield Refused(f"{layout.DATA_DIR} holds something that is not etcd's", host=name, hint=ASIDE)
         elif fact.has_data and "ETCD_INITIAL_CLUSTER_TOKEN" not in fact.conf:
             yield Refused(
                 f"{layout.DATA_DIR} holds data of another cluster: no {layout.CONF} goes with it",
                 host=name,
-                hint=aside,
+                hint=ASIDE,
             )
         elif fact.has_data:
             tokens[name] = fact.conf["ETCD_INITIAL_CLUSTER_TOKEN"]
     if len(set(tokens.values())) > 1:
         shown = ", ".join(f"{name}: {token}" for name, token in tokens.items())
-        yield Refused(f"the hosts hold data of different clusters ({shown})", hint=f"on the wrong ones: {aside}")
+        yield Refused(f"the hosts hold data of different clusters ({shown})", hint=f"on the wrong ones: {ASIDE}")
     ids = {name: fact.view.status.cluster_id for name, fact in facts.items() if fact.view.status}
     if len(set(ids.values())) > 1:
         shown = ", ".join(f"{name}: {value:x}" for name, value in ids.items())

@@ -90,7 +90,10 @@ def connection(run: Run) -> list[str]:
 
 
 def _ask(run: Run, words: list[str], stdin: bytes = b"", **how: Any) -> Completed:
-    """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster."""
+    """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster.
+
+    Once it has begun on one host it is never begun on another: half-done, it may have changed something.
+    """
     given = {word.partition("=")[0] for word in words}
     own = [word for word in connection(run) if word.partition("=")[0] not in given]
 
@@ -99,10 +102,10 @@ def _ask(run: Run, words: list[str], stdin: bytes = b"", **how: Any) -> Complete
 
     failed: list[OpsError] = []
     for name in run.names:
-        answer = run.fleet.map(work, [name])[name]
-        if isinstance(answer, Completed):
-            return answer
-        failed.append(answer)
+        reached = run.fleet.map(lambda host: host.run(":"), [name])[name]
+        if isinstance(reached, Completed):
+            return run.fleet.all(work, [name])[name]
+        failed.append(reached)
     raise HostsFailed(failed)
 
 

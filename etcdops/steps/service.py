@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from etcdops import apply, gate
+from etcdops import apply, gate, guards
 from etcdops.errors import Refused
 from etcdops.etcd import View
+from etcdops.facts import HostFacts, gather
 from etcdops.run import Run
 
 
 def stop(run: Run) -> None:
     """Stop every member, side by side.  The data stays where it is."""
     run.confirm(f"Stop etcd on {', '.join(run.names)}: the cluster {run.config.cluster.name} will be down")
+    _look(run)
     if run.dry_run:
         for name in run.names:
             run.ui.result(f"{name}  systemctl stop etcd")
@@ -24,7 +26,7 @@ def stop(run: Run) -> None:
 
 def restart(run: Run) -> None:
     """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
-    views = run.fleet.all(gate.ask)  # look before the first is touched: a host that is away would stop us half-way
+    views = {name: fact.view for name, fact in _look(run).items()}
     verdict = gate.judge(run.config, views)
     if not verdict:
         raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
@@ -37,6 +39,13 @@ def restart(run: Run) -> None:
         run.ui.step(f"Restart {name}")
         restart_member(run, name)
     run.ui.result(f"{len(order)} members restarted and healthy")
+
+
+def _look(run: Run) -> dict[str, HostFacts]:
+    """Every host, before the first is touched: one that is away would stop us half-way, a wrong one is not ours."""
+    facts = run.fleet.all(gather)
+    guards.refuse(finding for fact in facts.values() for finding in guards.other_member(run.config, fact))
+    return facts
 
 
 def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: None) -> None:
