@@ -206,6 +206,17 @@ def heal(run: Run, name: str) -> None:
     lab.demo.open_lab(run).heal(name)
 
 
+@task(words=True)
+def verify(run: Run) -> None:
+    """Check every host from outside: files, ports, TLS; changes nothing.
+
+    Files, modes, owners, the unit, listening addresses, the certificates served, and that no stranger is let in; with
+    pytest-testinfra, on the members of config.yaml. Needs OpenSSH's ssh and, for a user other than root, sudo without
+    a password. Words after -- are pytest's.
+    """
+    dev.verify(run)
+
+
 @task(words=True, help={"tier": "Only this one: lint, unit, ssh, cli, lab or infra [all]"})
 def test(run: Run, tier: str = "") -> None:
     """Run the tests, fast to slow; lab and infra need root.
@@ -263,6 +274,7 @@ ns = Collection(
     put,
     del_,
     etcdctl,
+    verify,
     test,
 )
 

@@ -65,6 +65,18 @@ def install(run: Run) -> None:
     stamp.write_bytes(wanted)
 
 
+def verify(run: Run) -> NoReturn:
+    """Run tests/infra against the cluster of this run's configuration."""
+    run.config  # noqa: B018 - a mistake in it is said before anything is installed
+    install(run)
+    run.ui.step(f"Verify {', '.join(run.names)}")
+    os.environ["ETCDOPS_VERIFY"] = str(run.config.path)
+    os.chdir(ROOT)
+    sys.stdout.flush()
+    words = ["pytest", f"{TESTS.name}/infra", "-q", *run.words]
+    os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606
+
+
 def bench(run: Run, rounds: int) -> None:
     """bench/deploy.py: medians and ratios on stdout."""
     _call([sys.executable, str(ROOT / "bench" / "deploy.py"), str(rounds)], stdout=None)
