@@ -59,8 +59,11 @@ class ClusterMember:
 
     @property
     def started(self) -> bool:
-        """Whether the member has ever joined the cluster."""
-        return bool(self.name)
+        """Whether the member has ever come up: then it has told its client URLs.
+
+        A name proves nothing: a member of the initial cluster has one before it first starts.
+        """
+        return bool(self.client_urls)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,11 @@ class HostFacts:
         return match[1] if match else ""
 
     @property
+    def token(self) -> str:
+        """The token of the incarnation that the host was set up for, '' when none is known."""
+        return self.conf.get("ETCD_INITIAL_CLUSTER_TOKEN", "") or str(self.identity.get("token", ""))
+
+    @property
     def is_running(self) -> bool:
         """Whether an etcd process lives, ready or not."""
         return self.unit.pid != 0

@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from etcdops import etcd, layout
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
+from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts
+from etcdops.keystore import MemberPki
 from etcdops.release import architecture
 
 CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
@@ -28,7 +30,14 @@ def findings(config: Config, facts: Facts) -> list[Refused]:
     found: list[Refused] = []
     for member in config.members:
         found += _host(config, member, facts[member.name])
-    return [*found, *_same_machine(facts), *_clocks(facts), *_incarnation(config, facts), *membership(config, facts)]
+    return [
+        *found,
+        *_same_machine(facts),
+        *_clocks(facts),
+        *_incarnation(config, facts),
+        *_emptied(config, facts),
+        *membership(config, facts),
+    ]
 
 
 def check(config: Config, facts: Facts) -> None:
@@ -87,47 +96,53 @@ def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
 
 
 def _running(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """A member that runs, or has data to run on, in a way that deploy must not change."""
+
     def finding(message: str, hint: str) -> Refused:
         return Refused(message, host=member.name, hint=hint)
 
-    if not facts.is_running:
-        return
-    if "ETCDOPS_STARTED_WITH" not in facts.running:
+    if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
         yield finding(
             f"an etcd that etcdops did not set up runs here ({facts.executable}, {facts.unit.fragment})",
             "stop it and move its unit and data directory away, if nobody needs it",
         )
         return
-    if _is_plain(facts) == config.cluster.tls:
+    if not (facts.is_running or facts.has_data):
+        return
+    if (facts.running or facts.conf) and _is_plain(facts) == config.cluster.tls:
         was, will = ("TLS", "plain http") if not config.cluster.tls else ("plain http", "TLS")
         yield finding(
             f"runs with {was}, and config.yaml asks for {will}",
             f"set cluster.tls: {str(not config.cluster.tls).lower()}; deploy does not change the transport",
         )
-    running = facts.running_version
-    if running and running.rpartition(".")[0] != config.cluster.minor:
+    current = facts.paths.get(layout.CURRENT)
+    version = facts.running_version or (current.target if current else "")
+    if version and version.rpartition(".")[0] != config.cluster.minor:
         yield finding(
-            f"runs etcd {running}, and config.yaml asks for {config.cluster.version}",
-            f"set cluster.version to a {running.rpartition('.')[0]} release; deploy changes the patch level only",
+            f"runs etcd {version}, and config.yaml asks for {config.cluster.version}",
+            f"set cluster.version to a {version.rpartition('.')[0]} release; deploy changes the patch level only",
         )
+    bad = etcd.known_bad(config.cluster.version)
+    if bad and version != config.cluster.version:
+        yield finding(f"etcd {config.cluster.version} {bad}", "set cluster.version to a newer release")
 
 
 def _is_plain(facts: HostFacts) -> bool:
-    """Whether the etcd that runs there speaks plain http."""
-    return facts.running.get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
+    """Whether the etcd that runs there, or will on the data there, speaks plain http."""
+    return (facts.running or facts.conf).get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
 
 
-def strangers(facts: HostFacts, client_ca: bytes, peer_ca: bytes) -> Iterator[Refused]:
-    """A member with data that trusts no CA of ours: another pki.dir made its certificates.
+def strangers(facts: HostFacts, pki: MemberPki) -> Iterator[Refused]:
+    """A member with data that does not trust the CA which its next certificates come from.
 
-    New certificates under a new CA would cut it off from members and clients; a change of CA goes by way of a
-    bundle that holds the old one, too (etcd-operations 3.11).
+    They would cut it off from the other members and from clients.  A change of CA goes by way of a bundle that holds
+    both, on every host, before the new one issues anything (etcd-operations 3.11).
     """
-    for path, ours in ((layout.CLIENT_CA, client_ca), (layout.PEER_CA, peer_ca)):
+    for path, issuer in ((layout.CLIENT_CA, pki.client_issuer), (layout.PEER_CA, pki.peer_issuer)):
         theirs = facts.trust.get(path, "")
-        if facts.has_data and theirs and not _certificates(theirs) & _certificates(ours.decode()):
+        if facts.has_data and theirs and not (issuer and _certificates(issuer.decode()) & _certificates(theirs)):
             yield Refused(
-                f"{path} there is not from the CA in pki.dir here",
+                f"{path} there does not hold the CA that issues in pki.dir here",
                 host=facts.name,
                 hint="put the pki folder that this cluster was deployed with in its place",
             )
@@ -140,9 +155,10 @@ def _certificates(bundle: str) -> set[str]:
 
 
 def _same_machine(facts: Facts) -> Iterator[Refused]:
-    first: dict[str, str] = {}
+    first: dict[object, str] = {}
     for name, fact in facts.items():
-        other = first.setdefault(fact.boot_id, name)
+        # Containers on one kernel may share its boot id, but not their addresses.
+        other = first.setdefault((fact.boot_id, fact.addresses), name)
         if other != name:
             yield Refused(f"is the same machine as {other}", host=name, hint="one host for each member: correct 'ssh'")
 
@@ -159,9 +175,12 @@ def _clocks(facts: Facts) -> Iterator[Refused]:
             )
 
 
-def unready(facts: HostFacts) -> Iterator[Refused]:
+def unready(config: Config, facts: HostFacts) -> Iterator[Refused]:
     """A host on which `start` alone finds nothing to start."""
-    for path, task in ((layout.CURRENT, "install"), (layout.CONF, "configure"), (layout.UNIT, "configure")):
+    needed = [(layout.CURRENT, "install"), (layout.CONF, "configure"), (layout.UNIT, "configure")]
+    if config.cluster.tls:
+        needed += [(layout.SERVER, "distribute"), (layout.PEER, "distribute")]
+    for path, task in needed:
         if path not in facts.paths:
             yield Refused(f"{path} is not there yet", host=facts.name, hint=f"inv {task}, or inv deploy for all of it")
 
@@ -172,7 +191,8 @@ def other_member(config: Config, facts: HostFacts) -> Iterator[Refused]:
         yield Refused(
             f"is a member of another cluster, {facts.identity.get('cluster')}",
             host=facts.name,
-            hint=f"use another host, or correct cluster.name; to give it up: rm {layout.IDENTITY}, {ASIDE}",
+            hint="use another host, or correct cluster.name"
+            + ("" if facts.is_running else f"; to give it up: rm {layout.IDENTITY}, {ASIDE}"),
         )
     elif facts.identity and facts.identity.get("name") != facts.name:
         yield Refused(
@@ -184,11 +204,9 @@ def other_member(config: Config, facts: HostFacts) -> Iterator[Refused]:
 
 def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
     """Data directories that do not belong to this cluster, or to no other incarnation of it."""
-    if etcd.known_bad(config.cluster.version) and not any(fact.is_running for fact in facts.values()):
-        yield Refused(
-            f"etcd {config.cluster.version} {etcd.known_bad(config.cluster.version)}",
-            hint="set cluster.version to a newer release",
-        )
+    bad = etcd.known_bad(config.cluster.version)
+    if bad and not any(fact.is_running or fact.has_data for fact in facts.values()):
+        yield Refused(f"etcd {config.cluster.version} {bad}", hint="set cluster.version to a newer release")
     tokens = {}
     for name, fact in facts.items():
         foreign = list(other_member(config, fact))
@@ -202,14 +220,14 @@ def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
             )
         elif fact.data == "files":
             yield Refused(f"{layout.DATA_DIR} holds something that is not etcd's", host=name, hint=ASIDE)
-        elif fact.has_data and "ETCD_INITIAL_CLUSTER_TOKEN" not in fact.conf:
+        elif fact.has_data and not fact.token:
             yield Refused(
                 f"{layout.DATA_DIR} holds data of another cluster: no {layout.CONF} goes with it",
                 host=name,
                 hint=ASIDE,
             )
         elif fact.has_data:
-            tokens[name] = fact.conf["ETCD_INITIAL_CLUSTER_TOKEN"]
+            tokens[name] = fact.token
     if len(set(tokens.values())) > 1:
         shown = ", ".join(f"{name}: {token}" for name, token in tokens.items())
         yield Refused(f"the hosts hold data of different clusters ({shown})", hint=f"on the wrong ones: {ASIDE}")
@@ -219,27 +237,71 @@ def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
         yield Refused(f"the members run in different clusters ({shown})", hint="stop the wrong ones")
 
 
-def membership(config: Config, facts: Facts) -> Iterator[Refused]:
-    """Members that config.yaml has and the running cluster has not, or the other way round."""
-    ours = [  # a host of another cluster, or of another transport, has a finding of its own
+def _emptied(config: Config, facts: Facts) -> Iterator[Refused]:
+    """Hosts without data whose member the cluster has known before: etcd-operations, fact 2.
+
+    Their own record of it may have gone with the disk or the host, so the others are asked.  Started empty under its
+    old identity, such a member votes without what it had acknowledged, and acknowledged writes can be lost.
+    """
+    live = _live(config, facts)
+    joined = [fact.name for fact in _ours(config, facts) if fact.identity]
+    for member in config.members:
+        fact = facts[member.name]
+        if fact.has_data or fact.identity or fact.is_running:
+            continue
+        url = member.url("https" if config.cluster.tls else "http", layout.PEER_PORT)
+        known = next((each for each in live or () if url in each.peer_urls or each.name == member.name), None)
+        if known and known.started:
+            yield Refused(
+                "is a member of the running cluster, but has no data here: it was lost with the disk or the host",
+                host=member.name,
+                hint=f"never start it empty: inv etcdctl -- member remove {known.id:x}, and take it out of config.yaml",
+            )
+        elif live is None and joined:
+            yield Refused(
+                f"has no data, while {', '.join(joined)} have been members, and no cluster runs that could tell "
+                "whether it was one, too",
+                host=member.name,
+                hint="mount its disk if that is what is missing; else bring the others up first: systemctl start etcd",
+            )
+
+
+def _ours(config: Config, facts: Facts) -> list[HostFacts]:
+    """Hosts of this cluster; one of another cluster, or of another transport, has a finding of its own."""
+    return [
         fact
         for fact in facts.values()
         if fact.identity.get("cluster", config.cluster.name) == config.cluster.name
         and _is_plain(fact) != config.cluster.tls
     ]
-    live = next((fact.view.members for fact in ours if fact.view.healthy and fact.view.members), None)
+
+
+def _live(config: Config, facts: Facts) -> tuple[ClusterMember, ...] | None:
+    """The membership as a healthy member tells it."""
+    views = [fact.view for fact in _ours(config, facts)]
+    return next((view.members for view in views if view.healthy and view.members), None)
+
+
+def membership(config: Config, facts: Facts) -> Iterator[Refused]:
+    """Members that config.yaml has and the running cluster has not, or the other way round."""
+    live = _live(config, facts)
     if live is None:
+        yield from _initial(config, facts)
         return
     scheme = "https" if config.cluster.tls else "http"
     urls = {member.url(scheme, layout.PEER_PORT): member.name for member in config.members}
     for each in live:
         name = each.name or next((urls[url] for url in each.peer_urls if url in urls), "")
         expected = next((url for url, owner in urls.items() if owner == name), "")
+        if not expected and any(
+            url in urls and facts[urls[url]].identity.get("name") == each.name for url in each.peer_urls
+        ):
+            continue  # renamed in config.yaml: what its own host says is enough
         if not expected:
             yield Refused(
                 f"member {each.name or 'without a name'} ({', '.join(each.peer_urls)}) is in the running cluster, "
                 "not in config.yaml",
-                hint=f"add it to config.yaml, or remove it: inv etcdctl -- member remove {each.id:x}",
+                hint=f"add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove {each.id:x}",
             )
         elif expected not in each.peer_urls:
             yield Refused(
@@ -249,6 +311,21 @@ def membership(config: Config, facts: Facts) -> Iterator[Refused]:
             )
     known = {each.name for each in live} | {urls[url] for each in live for url in each.peer_urls if url in urls}
     yield from _unknown([member.name for member in config.members if member.name not in known])
+
+
+def _initial(config: Config, facts: Facts) -> Iterator[Refused]:
+    """While the cluster is down, the members that it was set up with are the ones that it will look for."""
+    scheme = "https" if config.cluster.tls else "http"
+    wanted = {f"{member.name}={member.url(scheme, layout.PEER_PORT)}" for member in config.members}
+    for fact in _ours(config, facts):
+        known = set(filter(None, fact.conf.get("ETCD_INITIAL_CLUSTER", "").split(",")))
+        if fact.has_data and known and known != wanted:
+            shown = ", ".join(sorted(known ^ wanted))
+            yield Refused(
+                f"has data of a cluster with other members than config.yaml ({shown})",
+                host=fact.name,
+                hint="put the members back as they were and start the cluster; they change while it runs",
+            )
 
 
 def _unknown(names: Sequence[str]) -> Iterator[Refused]:

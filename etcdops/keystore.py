@@ -48,13 +48,15 @@ class Item:
 class MemberPki:
     """What one member's host gets: whom to trust on each port, and what to show there.
 
-    None is what is still to be made.
+    None is what is still to be made.  An ``issuer`` is the certificate of the CA, of all in the bundle, that signs.
     """
 
     client_ca: bytes | None
     peer_ca: bytes | None
     server: Pair | None
     peer: Pair | None
+    client_issuer: bytes | None = None
+    peer_issuer: bytes | None = None
 
     @property
     def server_pem(self) -> bytes | None:
@@ -155,7 +157,8 @@ class Keystore:
             kept = leaf.items[0].action == "keep"
             pairs[request.role] = self._check(stem, request, leaf.ca, now)[0] if kept else None
         client_ca, peer_ca = (each.ca.cert_pem if each.ca else None for each in (authorities[0], authorities[-1]))
-        return MemberPki(client_ca, peer_ca, pairs["server"], pairs["peer"])
+        issuers = [each.ca.issuer_pem(now) if each.ca else None for each in (authorities[0], authorities[-1])]
+        return MemberPki(client_ca, peer_ca, pairs["server"], pairs["peer"], *issuers)
 
     def _authorities(self) -> list[_Authority]:
         """The CAs that there should be: one for both roles where the user brought one, else two."""

@@ -142,6 +142,10 @@ class CA:
             raise PemError("certificate", message, "put a CA's certificate here, not a server's")
         return cls(cert_pem, key_pem, bundle, issuers)
 
+    def issuer_pem(self, now: datetime) -> bytes:
+        """``issuer`` as PEM."""
+        return self.issuer(now).public_bytes(serialization.Encoding.PEM)
+
     def issuer(self, now: datetime) -> x509.Certificate:
         """The certificate that issues now; ``PemError`` if each of them has expired or is not valid yet."""
         valid = [cert for cert in self.issuers if valid_at(cert, now)]

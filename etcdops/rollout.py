@@ -17,16 +17,15 @@ def token(config: Config, facts: Mapping[str, HostFacts]) -> str:
 
     A token of its own for each incarnation keeps the members of an old one from ever joining the new one.
     """
-    started = [fact.conf for fact in facts.values() if fact.has_data]
+    started = [fact.token for fact in facts.values() if fact.has_data]
     prepared = [
-        fact.conf
+        fact.token
         for fact in facts.values()
         if fact.conf.get("ETCD_INITIAL_CLUSTER_STATE") == "new"  # once a cluster has formed, it says "existing"
         and fact.conf.get("ETCD_INITIAL_CLUSTER_TOKEN", "").startswith(f"{config.cluster.name}-")
     ]
-    for conf in (*started, *prepared):
-        if conf.get("ETCD_INITIAL_CLUSTER_TOKEN"):
-            return conf["ETCD_INITIAL_CLUSTER_TOKEN"]
+    for known in filter(None, (*started, *prepared)):
+        return known
     return f"{config.cluster.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 

@@ -98,7 +98,7 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
     stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
     if steps == ("start",):
-        guards.refuse(finding for fact in facts.values() for finding in guards.unready(fact))
+        guards.refuse(finding for fact in facts.values() for finding in guards.unready(run.config, fact))
     if steps != ALL_STEPS:  # a step alone never restarts; it says that a restart is due
         due = {name: why for name, why in stale.items() if why and "configure" in steps}
         start = rollout(facts, {}).start if "start" in steps else {}
@@ -109,12 +109,7 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
 
 def _refuse_strangers(wants: Mapping[str, Want]) -> None:
     """Keep a lost or foreign pki.dir from replacing the CA under a running cluster."""
-    guards.refuse(
-        finding
-        for want in wants.values()
-        if want.pki
-        for finding in guards.strangers(want.facts, want.pki.client_ca or b"", want.pki.peer_ca or b"")
-    )
+    guards.refuse(finding for want in wants.values() if want.pki for finding in guards.strangers(want.facts, want.pki))
 
 
 def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:

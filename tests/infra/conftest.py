@@ -1,157 +1,149 @@
-"""The members of a cluster, to be looked at from outside: of the tests' own hosts, or of any config.yaml.
+"""The cluster that is looked at: that of ETCDOPS_CONFIG (`inv verify`), else one in the tests' own hosts.
 
-`inv verify` names its configuration in ETCDOPS_VERIFY; without it, the cluster is one that the tests deployed.
+Everything goes through OpenSSH, with an ssh_config made from config.yaml, and nothing through the code that is looked
+after here.  Hosts need root as ssh.user, or sudo without a password.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import ssl
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import testinfra
-from testinfra.host import Host as Machine
+from testinfra.host import Host
 
 from etcdops import configfile
 from etcdops.config import Config, Member
-from etcdops.keystore import Keystore
-from tests.hosts import NAMES
+from tests.hosts import NAMES, Project
 
-VERIFY = os.environ.get("ETCDOPS_VERIFY", "")
-SECONDS = 30  # for one command on a host, or one connection to it
+GIVEN = os.environ.get("ETCDOPS_CONFIG")
 
-Identity = tuple[Path, Path]  # certificate and key of a client
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test of a member runs once for each."""
-    if "name" in metafunc.fixturenames:
-        names = [member.name for member in configfile.load(Path(VERIFY)).members] if VERIFY else NAMES
-        metafunc.parametrize("name", names)
+# What only a cluster with certificates has; a plain one is not looked at for what it does not promise.
+collect_ignore = ["test_certificates.py"] if GIVEN and not configfile.load(Path(GIVEN)).cluster.tls else []
 
 
-@pytest.fixture
-def config(request: pytest.FixtureRequest) -> Config:
-    """The configuration of the cluster."""
-    path = Path(VERIFY) if VERIFY else request.getfixturevalue("cluster").folder / "config.yaml"
-    return configfile.load(path)
+@dataclass(frozen=True)
+class Target:
+    """A cluster, and the ssh_config that reaches its hosts by the names of their members."""
 
+    config: Config
+    ssh_config: Path
 
-@pytest.fixture
-def member(config: Config, name: str) -> Member:
-    """The member that a test is about."""
-    return config.member(name)
+    def host(self, member: Member) -> Host:
+        """testinfra's, as root."""
+        sudo = self.config.ssh.user != "root"
+        return testinfra.get_host(f"ssh://{member.name}", ssh_config=str(self.ssh_config), sudo=sudo)
 
+    def pki(self, name: str) -> Path:
+        """A file of the PKI folder on this machine."""
+        return self.config.resolve(self.config.pki.dir) / name
 
-@pytest.fixture
-def ssh_config(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The way to the hosts as OpenSSH reads it; one connection for all that is asked of a host."""
-    path = config.path.parent / ".verify-ssh-config" if not VERIFY else tmp_path_factory.mktemp("ssh") / "config"
-    path.write_text("\n".join(_block(config, member) for member in config.members))
-    return path
+    def connect(self, member: Member, address: str, port: int) -> socket.socket:
+        """A connection that begins on the member's host: etcd's ports need not be open to this machine."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(15)
+        where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+        argv = ["ssh", "-F", self.ssh_config, "-o", "LogLevel=ERROR", "-W", where, member.name]
+        with theirs:
+            subprocess.Popen(argv, stdin=theirs, stdout=theirs, start_new_session=True)
+        return ours
 
-
-def _block(config: Config, member: Member) -> str:
-    lines = [
-        f"Host {member.name}",
-        f"HostName {member.ssh or member.address}",
-        f"User {config.ssh.user}",
-        f"Port {member.port or config.ssh.port}",
-        f"UserKnownHostsFile {config.resolve(config.ssh.known_hosts)}",
-        f"StrictHostKeyChecking {'yes' if config.ssh.host_keys == 'strict' else 'accept-new'}",
-        "BatchMode yes",
-        "LogLevel ERROR",
-        "ControlMaster auto",
-        "ControlPath /tmp/etcdops-verify-%C",
-        "ControlPersist 10",
-    ]
-    if config.ssh.key:
-        lines.append(f"IdentityFile {config.resolve(config.ssh.key)}")
-    if config.ssh.gateway:
-        lines.append(f"ProxyJump {config.ssh.gateway}")
-    return "\n  ".join(lines) + "\n"
-
-
-@pytest.fixture
-def machine(config: Config, ssh_config: Path, name: str) -> Machine:
-    """The member's host, as root."""
-    return testinfra.get_host(f"ssh://{name}", ssh_config=str(ssh_config), sudo=config.ssh.user != "root")
+    def ask(self, member: Member, address: str, port: int, tls: ssl.SSLContext | None) -> Answer:
+        """What etcd answers to ``GET /health``; an ``OSError`` (``ssl.SSLError`` is one) where it does not talk."""
+        with self.connect(member, address, port) as link:
+            secured = tls.wrap_socket(link, server_hostname=address) if tls else link
+            with secured:
+                secured.sendall(f"GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                said = b""
+                while chunk := secured.recv(4096):
+                    said += chunk
+                certificate = secured.getpeercert(True) if isinstance(secured, ssl.SSLSocket) else None
+        return Answer(said, certificate or b"")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a port gave: the certificate it showed, and its first words; or why nothing came of it."""
+    """An HTTP answer, and the certificate (DER) that it came under."""
 
-    certificate: bytes = b""
-    text: bytes = b""
-    refused: str = ""
+    text: bytes
+    certificate: bytes
 
-
-@pytest.fixture
-def ask(ssh_config: Path, name: str) -> Callable[..., Answer]:
-    """``ask(port, trust=PEM file, identity=...)``: a request to a port of the host, through SSH.
-
-    So no route to the cluster's network is needed here.  Without ``trust`` it is plain http.
-    """
-
-    def request(port: int, *, trust: Path | None = None, identity: Identity | None = None) -> Answer:
-        argv = ["ssh", "-F", str(ssh_config), "-W", f"127.0.0.1:{port}", name]
-        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as pipe:
-            try:
-                return _tls(pipe, trust, identity) if trust else _plain(pipe)
-            finally:
-                pipe.kill()
-
-    return request
+    @property
+    def served(self) -> bool:
+        """Whether etcd said that it is healthy."""
+        return b" 200 OK" in self.text and b'"health":"true"' in self.text
 
 
-REQUEST = b"GET /version HTTP/1.0\r\nHost: localhost\r\n\r\n"
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "name" in metafunc.fixturenames:
+        names = [member.name for member in configfile.load(Path(GIVEN)).members] if GIVEN else NAMES
+        metafunc.parametrize("name", names, scope="session")
 
 
-def _plain(pipe: subprocess.Popen[bytes]) -> Answer:
-    assert pipe.stdin and pipe.stdout
-    pipe.stdin.write(REQUEST)
-    pipe.stdin.flush()
-    return Answer(text=pipe.stdout.read(4096))
+@pytest.fixture(scope="session")
+def config(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """The cluster's."""
+    if GIVEN:
+        return configfile.load(Path(GIVEN))
+    project = Project(request.getfixturevalue("hosts"), tmp_path_factory.mktemp("cluster"), ssh={"user": "ops"})
+    project.deployed()
+    return configfile.load(project.folder / "config.yaml")
 
 
-def _tls(pipe: subprocess.Popen[bytes], trust: Path, identity: Identity | None) -> Answer:
-    assert pipe.stdin and pipe.stdout
-    context = ssl.create_default_context(cafile=str(trust))
-    if identity:
-        context.load_cert_chain(*identity)
-    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(received, sent, server_hostname="127.0.0.1")
-
-    def through(step: Callable[[], object]) -> object:
-        """Do one step of TLS, with as much traffic as it takes."""
-        for _ in range(50):
-            try:
-                return step()
-            except ssl.SSLWantReadError:
-                pipe.stdin.write(sent.read())
-                pipe.stdin.flush()
-                chunk = os.read(pipe.stdout.fileno(), 65536)
-                received.write(chunk) if chunk else received.write_eof()
-        raise AssertionError("no end to the handshake")
-
-    certificate = b""
+@pytest.fixture(scope="session")
+def target(config: Config) -> Iterator[Target]:
+    """The cluster, with a connection to each host that all tests share: each of its own would cost half a second."""
+    folder = Path(tempfile.mkdtemp(prefix="etcdops-"))  # a short name: that of a socket has at most 107 characters
     try:
-        through(tls.do_handshake)
-        certificate = tls.getpeercert(binary_form=True) or b""
-        tls.write(REQUEST)
-        text = through(lambda: tls.read(4096))  # TLS 1.3 tells a client that it is refused only now
-        assert isinstance(text, bytes)
-        return Answer(certificate, text, "" if text else "closed")
-    except (ssl.SSLError, OSError) as error:
-        return Answer(certificate, refused=str(error))
+        path = folder / "ssh_config"
+        path.write_text("\n".join([*(_host(config, member, folder) for member in config.members), _USER, ""]))
+        yield Target(config, path)
+        for member in config.members:
+            subprocess.run(["ssh", "-F", path, "-O", "exit", member.name], capture_output=True, check=False)
+    finally:
+        shutil.rmtree(folder)
 
 
-@pytest.fixture
-def keystore(config: Config) -> Keystore:
-    """The keys on this machine."""
-    return Keystore(config.resolve(config.pki.dir), config.pki)
+_USER = "Include ~/.ssh/config" if GIVEN else ""
+
+
+def _host(config: Config, member: Member, folder: Path) -> str:
+    """A section of ssh_config, for what config.yaml says; the rest is a matter of ~/.ssh/config, as it is for inv."""
+    ssh, written = config.ssh, config.ssh.model_fields_set
+    user, _, place = (member.ssh or member.address).rpartition("@")
+    host, colon, port = place.partition(":") if place.count(":") == 1 else (place, "", "")
+    settings = {
+        "HostName": host,
+        "User": user or (ssh.user if "user" in written else ""),
+        "Port": str(member.port or "") or (port if colon else str(ssh.port) if "port" in written else ""),
+        "IdentityFile": config.resolve(ssh.key) if ssh.key else "",
+        "ProxyJump": ssh.gateway,
+        "UserKnownHostsFile": config.resolve(ssh.known_hosts),
+        "StrictHostKeyChecking": "yes" if ssh.host_keys == "strict" else "accept-new",
+        "BatchMode": "yes",
+        "ConnectTimeout": str(round(ssh.connect_timeout) or 1),
+        "ControlMaster": "auto",
+        "ControlPath": f"{folder}/%C",
+        "ControlPersist": "60",
+    }
+    return "\n".join([f"Host {member.name}", *(f"  {key} {value}" for key, value in settings.items() if value)])
+
+
+@pytest.fixture(scope="session")
+def member(config: Config, name: str) -> Member:
+    """The member called ``name``; a test that asks for it runs once for each member."""
+    return config.member(name)
+
+
+@pytest.fixture(scope="session")
+def host(target: Target, member: Member) -> Host:
+    """Its host."""
+    return target.host(member)

@@ -12,6 +12,7 @@ from etcdops.config import Config
 from etcdops.errors import Refused
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, Listener, UnitFact
+from etcdops.keystore import MemberPki
 from tests.unit.build import (
     ACTIVE,
     NAMES,
@@ -31,12 +32,24 @@ from tests.unit.build import (
     view,
 )
 
+BOTH = frozenset(address(name) for name in NAMES)  # of a host that is all of them
 NOT_RUNNING = UnitFact(fragment=layout.UNIT)
 ASIDE = "mv /var/lib/etcd/default.etcd /var/lib/etcd/default.etcd.old, if its data is not needed"
 DATA = "/var/lib/etcd/default.etcd"
 STARTING = UnitFact("activating", "start", pid=700)
 PLAIN = {"ETCD_LISTEN_CLIENT_URLS": "http://192.0.2.12:2379", "ETCDOPS_STARTED_WITH": "0"}
 SYNCHRONISE = "synchronise the clocks (chrony, systemd-timesyncd)"
+
+
+UNTOLD = (
+    "has no data, while {} have been members, and no cluster runs that could tell whether it was one, too; "
+    "mount its disk if that is what is missing; else bring the others up first: systemctl start etcd"
+)
+
+
+def down(name: str = "etcd01", **known: Any) -> HostFacts:
+    """A member that was stopped, with its data and its record."""
+    return cut_short(name, **{"identity": identity(name), "unit": NOT_RUNNING, **known})
 
 
 def said(config: Config, facts: dict[str, HostFacts]) -> list[str]:
@@ -52,6 +65,15 @@ SAFE: dict[str, tuple[Config, dict[str, HostFacts]]] = {
     "new hosts": (config(), three(fresh)),
     "new hosts, plain http": (config(tls=False), three(fresh)),
     "prepared, not started": (config(), three(prepared)),
+    "the third of a bootstrap never came up": (
+        config(),
+        three(
+            lambda name: serving(name, view=view(members=(
+                *map(member, NAMES[:2]), member("etcd03", client_urls=())
+            ))),
+            prepared("etcd03"),
+        ),
+    ),
     "one prepared, the others new": (config(), three(fresh, prepared("etcd02"))),
     "bootstrap cut short: all have data": (config(), three(cut_short)),
     "bootstrap cut short: some have data": (config(), three(prepared, cut_short("etcd02"), cut_short("etcd03"))),
@@ -204,8 +226,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         three(fresh, serving(
             "etcd01", identity=identity("etcd01") | {"cluster": "other"}, view=view(members=(member("etcd09"),))
         )),
-        ["etcd01: is a member of another cluster, other; use another host, or correct cluster.name; "
-         f"to give it up: rm /etc/etcd/identity.json, {ASIDE}"],
+        ["etcd01: is a member of another cluster, other; use another host, or correct cluster.name"],
     ),
     "another minor": (
         config("3.7.3"),
@@ -215,19 +236,62 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
     ),
     "a minor back": (
         config("3.5.30"),
-        three(fresh, serving("etcd02", releases={"3.5.30": "aa"}, view=view(members=None))),
+        three(fresh, serving("etcd02", identity={}, releases={"3.5.30": "aa"}, view=view(members=None))),
         ["etcd02: runs etcd 3.6.16, and config.yaml asks for 3.5.30; "
          "set cluster.version to a 3.6 release; deploy changes the patch level only"],
+    ),
+    "emptied, the others serve": (
+        config(),
+        three(serving, fresh("etcd03")),
+        ["etcd03: is a member of the running cluster, but has no data here: it was lost with the disk or the host; "
+         "never start it empty: inv etcdctl -- member remove 3, and take it out of config.yaml"],
+    ),
+    "emptied, the others are down": (
+        config(),
+        three(down, fresh("etcd03")),
+        [f"etcd03: {UNTOLD.format('etcd01, etcd02')}"],
+    ),
+    "two emptied, the third is down": (
+        config(),
+        three(fresh, down("etcd02")),
+        [f"{name}: {UNTOLD.format('etcd02')}" for name in ("etcd01", "etcd03")],
+    ),
+    "another minor, the cluster is down": (
+        config("3.7.3"),
+        three(lambda name: down(name, paths={layout.CURRENT: path("link", target="3.6.16")}, releases={"3.7.3": "aa"})),
+        [f"{name}: runs etcd 3.6.16, and config.yaml asks for 3.7.3; "
+         "set cluster.version to a 3.6 release; deploy changes the patch level only" for name in NAMES],
+    ),
+    "another transport, the cluster is down": (
+        config(),
+        three(lambda name: down(name, conf={**PLAIN, "ETCD_INITIAL_CLUSTER_TOKEN": TOKEN})),
+        [f"{name}: runs with plain http, and config.yaml asks for TLS; "
+         "set cluster.tls: false; deploy does not change the transport" for name in NAMES],
+    ),
+    "other members, the cluster is down": (
+        config(),
+        three(lambda name: down(name, conf={
+            "ETCD_INITIAL_CLUSTER_TOKEN": TOKEN,
+            "ETCD_INITIAL_CLUSTER": ",".join(f"{each}=https://{address(each)}:2380" for each in NAMES[:2]),
+        })),
+        [f"{name}: has data of a cluster with other members than config.yaml (etcd03=https://192.0.2.13:2380); "
+         "put the members back as they were and start the cluster; they change while it runs" for name in NAMES],
+    ),
+    "down to a bad release": (
+        config("3.5.1"),
+        three(lambda name: serving(name, executable="/opt/etcd/3.5.30/etcd", releases={"3.5.1": "aa"})),
+        [f"{name}: etcd 3.5.1 loses data when a member is killed under load (etcd issue 13766, fixed in 3.5.3); "
+         "set cluster.version to a newer release" for name in NAMES],
     ),
     # the hosts together
     "one machine twice": (
         config(),
-        three(fresh, fresh("etcd03", boot_id="boot-of-etcd01")),
+        three(fresh, fresh("etcd03", boot_id="boot-of-etcd01", addresses=BOTH), fresh("etcd01", addresses=BOTH)),
         ["etcd03: is the same machine as etcd01; one host for each member: correct 'ssh'"],
     ),
     "one machine for all": (
         config(),
-        three(lambda name: fresh(name, boot_id="b")),
+        three(lambda name: fresh(name, boot_id="b", addresses=BOTH)),
         ["etcd02: is the same machine as etcd01; one host for each member: correct 'ssh'",
          "etcd03: is the same machine as etcd01; one host for each member: correct 'ssh'"],
     ),
@@ -297,13 +361,13 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(members=NAMES[:2]),
         {name: serving(name) for name in NAMES[:2]},
         ["member etcd03 (https://192.0.2.13:2380) is in the running cluster, not in config.yaml; "
-         "add it to config.yaml, or remove it: inv etcdctl -- member remove 3"],
+         "add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove 3"],
     ),
     "an unstarted member too many": (
         config(),
         three(lambda name: serving(name, view=members(*map(member, NAMES), unstarted("etcd04", id=0xABCD)))),
         ["member without a name (https://192.0.2.14:2380) is in the running cluster, not in config.yaml; "
-         "add it to config.yaml, or remove it: inv etcdctl -- member remove abcd"],
+         "add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove abcd"],
     ),
     "one member too few": (
         config(members=(*NAMES, "etcd04")),
@@ -315,7 +379,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(lambda name: serving(name, view=members(*map(member, NAMES[:2]), replace(member("etcd03"), name="old")))),
         ["member old (https://192.0.2.13:2380) is in the running cluster, not in config.yaml; "
-         "add it to config.yaml, or remove it: inv etcdctl -- member remove 3"],
+         "add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove 3"],
     ),
     "a member at another address": (
         config(),
@@ -340,9 +404,9 @@ def test_finding(config: Config, facts: dict[str, HostFacts], findings: list[str
 
 def test_everything_is_found_at_once_host_by_host() -> None:
     facts = {
-        "etcd01": fresh(machine="i686", systemd=0),
+        "etcd01": fresh(machine="i686", systemd=0, addresses=BOTH),
         "etcd02": fresh("etcd02", data="files", clock=(9.0, 9.1)),
-        "etcd03": fresh("etcd03", boot_id="boot-of-etcd01", listeners=(Listener(2380, 9, "nc"),)),
+        "etcd03": fresh("etcd03", boot_id="boot-of-etcd01", addresses=BOTH, listeners=(Listener(2380, 9, "nc"),)),
     }
     with pytest.raises(Refused) as caught:
         guards.check(config("3.5.2"), facts)
@@ -380,8 +444,8 @@ STRANGERS: dict[str, tuple[HostFacts, list[str]]] = {
 
 @pytest.mark.parametrize(("facts", "paths"), STRANGERS.values(), ids=STRANGERS.keys())
 def test_strangers(facts: HostFacts, paths: list[str]) -> None:
-    found = list(guards.strangers(facts, pem("client").encode(), pem("peer").encode()))
+    found = list(guards.strangers(facts, MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())))
     assert [str(finding) for finding in found] == [
-        f"etcd01: {path} there is not from the CA in pki.dir here" for path in paths
+        f"etcd01: {path} there does not hold the CA that issues in pki.dir here" for path in paths
     ]
     assert all("pki folder" in finding.hint for finding in found)
