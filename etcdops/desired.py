@@ -161,6 +161,8 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
 def needs_restart(want: Want) -> str:
     """What the running process was started with that is not what it should run with; '' when nothing is."""
     facts, version = want.facts, want.config.cluster.version
+    if facts.executable.endswith("(deleted)"):
+        return "its program was replaced"
     if facts.running_version != version:
         return f"etcd {facts.running_version or 'of another source'} -> {version}"
     unit = _unit(want)

@@ -1,11 +1,12 @@
 # Puts changes in place: reads a tar stream on standard input that holds `manifest` and the files it names.
 # First everything is staged beside where it will be, then all of it is renamed: a full disk, or a run cut
-# short while staging, leaves the host as it was.  Manifest: one step a line, fields parted by tabs.
+# short while staging, leaves the host as it was (but for the account and empty directories).  Manifest: one step a line, fields parted by tabs.
 set -eu
 umask 077
 tab=$(printf '\t')
-find /var/lib -maxdepth 1 -name '.etcdops.*' -mmin +60 -exec rm -rf -- {} + # of runs that were killed
-work=$(mktemp -d /var/lib/.etcdops.XXXXXXXX)
+mkdir -p /opt
+find /opt -maxdepth 1 -name '.etcdops.*' -mmin +60 -exec rm -rf -- {} + # of runs that were killed
+work=$(mktemp -d /opt/.etcdops.XXXXXXXX) # where the room for a release was looked for
 staged=
 clean() {
     status=$?
@@ -60,13 +61,21 @@ while IFS=$tab read -r step a b c d; do
 done <"$work/manifest"
 
 # shellcheck disable=SC2046 # managed paths have no spaces
-[ -z "$staged" ] || sync -- $(for path in $staged; do find "$path.etcdops-new" -type f; done) /etc
+[ -z "$staged" ] || sync -- $(for path in $staged; do find "$path.etcdops-new" -type f; done)
+trap '' HUP INT TERM PIPE # from here on to the end, not half
+parents=
 for path in $staged; do
+    old=
     case $path in
-    /opt/etcd/[0-9]*) rm -rf -- "$path" ;; # a release from another archive, or one that was cut short
+    /opt/etcd/[0-9]*) [ ! -d "$path" ] || old=$path.etcdops-old ;; # from another archive, or one that was cut short
     esac
+    [ -z "$old" ] || mv -T -- "$path" "$old"
     mv -fT -- "$path.etcdops-new" "$path"
+    [ -z "$old" ] || rm -rf -- "$old"
+    parents="$parents ${path%/*}"
 done
+# shellcheck disable=SC2086 # a list of words
+[ -z "$staged" ] || sync -- $parents # a power cut now must not take back what was reported as done
 staged=
 
 # `enable` reloads the units, too.

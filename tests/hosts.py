@@ -41,7 +41,7 @@ for path in /etc/etcd /opt /opt/etcd /var/lib/etcd; do
     while umount -l $path 2>/dev/null; do :; done
 done
 rm -rf /etc/etcd /etc/systemd/system/etcd.service* /etc/systemd/system/multi-user.target.wants/etcd.service \
-    /var/lib/etcd* /var/lib/.etcdops.* /opt/etcd* /usr/local/bin/* /usr/local/sbin/* /etc/sudoers.d/test*
+    /var/lib/etcd* /opt/.etcdops.* /opt/etcd* /usr/local/bin/* /usr/local/sbin/* /etc/sudoers.d/test*
 userdel etcd 2>/dev/null
 systemctl daemon-reload
 systemctl reset-failed

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from etcdops import apply, desired, gate, guards
+from etcdops import apply, desired, gate, guards, layout
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.errors import HostError, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
-from etcdops.plan import Change, Release, diff
+from etcdops.plan import Change, File, Release, diff
 from etcdops.release import Archive, Releases, architecture
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
@@ -164,15 +164,15 @@ def _rehearse(run: Run, decision: Decision) -> None:
 def _act(run: Run, decision: Decision) -> None:
     """Put the changes in place; start what does not run, restart what runs with something old."""
     turns = decision.rollout.restart
+    archives = _archives(run, decision)
     lines = {name: each for name, each in decision.lines().items() if each}
     if lines:
         run.ui.step(f"Change {', '.join(lines)}")
         run.ui.changes(lines)
-    archives = _archives(run, decision)
     # What a running member would only take up at its restart reaches its host in its turn, so that a mistake
     # meets one member and not all; a release may lie ready before.
     early = {
-        name: [each for each in changes if name not in turns or isinstance(each.resource, Release)]
+        name: [each for each in changes if name not in turns or _harmless(each, changes)]
         for name, changes in decision.changes.items()
     }
     _push(run, decision, early, archives)
@@ -181,7 +181,7 @@ def _act(run: Run, decision: Decision) -> None:
         _start(run, decision.rollout.start)
     for name, why in turns.items():
         run.ui.step(f"Restart {name} ({why})")
-        late = [each for each in decision.changes[name] if not isinstance(each.resource, Release)]
+        late = [each for each in decision.changes[name] if each not in early[name]]
         _restart(run, decision, name, late)
 
 
@@ -225,20 +225,38 @@ def _start(run: Run, verbs: Mapping[str, str]) -> None:
     run.fleet.all(lambda host: apply.service(host, verbs[host.name], seconds=run.patience), list(verbs))
 
 
+def _harmless(change: Change, changes: Sequence[Change]) -> bool:
+    """Whether a running member may get this before its turn: a release that lies ready, or pairs from the same CAs.
+
+    Pairs must not wait: expired ones keep the gate shut that every turn begins with.
+    """
+    paths = {each.resource.path for each in changes if isinstance(each.resource, File)}
+    pair = isinstance(change.resource, File) and change.resource.path in {layout.SERVER, layout.PEER}
+    return isinstance(change.resource, Release) or (pair and not paths & {layout.CLIENT_CA, layout.PEER_CA})
+
+
 def _restart(run: Run, decision: Decision, name: str, late: Sequence[Change]) -> None:
     """One member, with what it takes up at its restart; a member that stays away ends the run."""
+    begun = False
+
+    def prepare() -> None:
+        nonlocal begun
+        begun = True
+        _push(run, decision, {name: late}, {})
+
     try:
-        restart_member(run, name, lambda: _push(run, decision, {name: late}, {}))
-    except Refused:
-        raise
+        restart_member(run, name, prepare)
     except OpsError as error:
+        if not begun:  # the gate before it stayed shut: nothing was done to this member
+            raise
         raise _stopped(decision, name, error) from None
 
 
 def _stopped(decision: Decision, name: str, error: OpsError) -> OpsError:
     """The error of a member that did not come back, with what was left alone."""
     inner = next(iter(getattr(error, "errors", ())), error)
-    others = [other for other in decision.rollout.restart if other != name]
+    order = list(decision.rollout.restart)
+    others = order[order.index(name) + 1 :]
     left = f"; {', '.join(others)} not touched after it" if others else ""
     return HostError(
         f"{inner.message}{left}", host=name, hint="correct config.yaml and run the same command again; inv status"

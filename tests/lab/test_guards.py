@@ -137,7 +137,7 @@ def test_lost_pki_folder(cluster: Project) -> None:
         refused(
             cluster,
             *(
-                f"{name}: /etc/etcd/ssl/{ca}.pem there is not from the CA in pki.dir here"
+                f"{name}: /etc/etcd/ssl/{ca}.pem there does not hold the CA that issues in pki.dir here"
                 for name in ("etcd01", "etcd02", "etcd03")
                 for ca in ("ca", "peer-ca")
             ),

@@ -18,7 +18,7 @@ from tests.lab.conftest import NewProject
 from tests.lab.test_deploy import settled
 
 OTHERS = ("etcd01", "etcd03")
-LEFTOVERS = "ls -d /var/lib/.etcdops.*; find /etc /opt /usr/local /var/lib -name '*.etcdops-new'; true"
+LEFTOVERS = "ls -d /opt/.etcdops.*; find /etc /opt /usr/local /var/lib -name '*.etcdops-new'; true"
 
 
 def nothing_half_written(hosts: Hosts) -> None:

@@ -359,7 +359,7 @@ def test_no_restart_for_the_value_that_no_unquoting_may_touch() -> None:
     [
         (config("3.6.17"), {}, "etcd 3.6.16 -> 3.6.17"),
         (config(), {"executable": "/usr/bin/etcd"}, "etcd of another source -> 3.6.16"),
-        (config(), {"executable": "/opt/etcd/3.6.16/etcd (deleted)"}, ""),
+        (config(), {"executable": "/opt/etcd/3.6.16/etcd (deleted)"}, "its program was replaced"),
         (config(settings={"log-level": "debug"}), {}, "log-level"),
         (
             config(settings={"log-level": "debug", "auto-compaction-retention": "1h"}),
