@@ -57,7 +57,9 @@ class Reporter:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for column in columns:  # on a narrow terminal the last one, which explains, gives way: names must stay whole
+            table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
         for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         # Not a terminal: nobody folds the lines, so the table takes the width it needs.

@@ -3,7 +3,15 @@
 #   WAIT     seconds that one answer may take
 [ -x "$(command -v etcdctl)" ] || QUERIES=
 pid=$(systemctl show etcd.service --property=MainPID --value 2>/dev/null)
-[ "${pid:-0}" != 0 ] || QUERIES=
+if [ "${pid:-0}" = 0 ]; then
+    QUERIES=
+    why='etcd does not run; inv start'
+    [ -e /etc/systemd/system/etcd.service ] || why='nothing is deployed here; inv deploy'
+    case $(systemctl show etcd.service --property=AssertResult --value 2>/dev/null)$([ -e /etc/etcd/identity.json ] && echo joined) in
+    nojoined) [ -d /var/lib/etcd/default.etcd/member/wal ] || why='its data directory is empty or not mounted, and the guard keeps it down' ;;
+    esac
+    put "complaint${tab}service" "$(printf %s "$why" | base64 -w0)"
+fi
 if [ -n "$QUERIES" ]; then
     # The transport that it was started with, which need not be what etcd.conf says by now.
     started() { tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^$1=//p"; }

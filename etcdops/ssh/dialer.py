@@ -259,7 +259,7 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
             reason = "whoever answers there speaks no SSH"
         return HostError(f"{where}: {reason}", hint=f"see what 'ssh -v' says about {where}")
     if isinstance(error, OSError):
-        return HostError(f"{where}: {error.strerror or error}", hint="is there a route to that address?")
+        return HostError(f"{where}: {error.strerror or error}", hint="is the host up, and the address right?")
     return None
 
 

@@ -111,13 +111,11 @@ def _show_status(run: Run, rows: list[dict[str, Any]]) -> None:
 
     columns: Mapping[str, Callable[[dict[str, Any]], str]] = {
         "member": cell("member"),
-        "address": cell("address"),
         "role": cell("role"),
         "healthy": cell("healthy", lambda value: "yes" if value else "no"),
         "version": cell("version"),
         "db": lambda row: _size(row["db_size"], row["db_in_use"]) if "db_size" in row else "",
         "term": cell("raft_term"),
-        "index": cell("raft_index"),
         "lag": cell("lag"),
         "cert": cell("certificate_days_left", lambda days: f"{days} d"),
         "errors": cell("errors", "; ".join),
@@ -127,7 +125,7 @@ def _show_status(run: Run, rows: list[dict[str, Any]]) -> None:
 
 def _size(total: int, used: int) -> str:
     share = round(100 * used / total) if total else 0
-    return f"{total / MIB:.1f} MiB, {share} % in use"
+    return f"{total / MIB:.1f} MiB ({share} %)"
 
 
 def members(run: Run) -> None:
