@@ -171,13 +171,13 @@ class Hosts:
         """Whether a host has power, and has begun to boot."""
         return any(each.name == name and each.pid for each in self.lab.status())
 
-    def sh(self, name: str, script: str, *, check: bool = True) -> str:
+    def sh(self, name: str, script: str, *, check: bool = True, seconds: float = 60) -> str:
         """Run a script on a host as root; not over SSH, so that it works on a host in whatever state."""
         pid = next(each.pid for each in self.lab.status() if each.name == name)
         assert pid, f"{name} is off"
         argv = ["nsenter", "--target", str(pid), "--all", "env", "-i", "-C", "/", f"PATH={os.defpath}:/usr/sbin:/sbin"]
         done = subprocess.run(
-            [*argv, "sh", "-c", script], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+            [*argv, "sh", "-c", script], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0 or not check, (name, script, done)
         return done.stdout.strip()

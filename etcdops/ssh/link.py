@@ -159,7 +159,7 @@ class Reader:
     Not by ``Channel.fileno``: the pipe behind that misses wake-ups when both streams are busy.
     """
 
-    def __init__(self, receive: Callable[[int], bytes], take: Callable[[bytes], object] | None) -> None:
+    def __init__(self, receive: Callable[[int], bytes], take: Callable[[bytes], object] | None = None) -> None:
         self._receive = receive
         self._chunks: list[bytes] = []
         self._take = take or self._chunks.append
