@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if tier(item) in REAL_HOSTS and os.geteuid() != 0:
+    if tier(item) in REAL_HOSTS and os.geteuid() != 0 and "ETCDOPS_VERIFY" not in os.environ:
         pytest.fail("needs root: it starts real hosts in containers on this machine", pytrace=False)
 
 
