@@ -167,17 +167,17 @@ class Hosts:
             _check(_libc().setns(out if outside else inside, flag))
         os.chdir(folder)
 
-    def is_on(self, name: str) -> bool:
-        """Whether a host has power, and has begun to boot."""
-        return any(each.name == name and each.pid for each in self.lab.status())
+    def pid(self, name: str) -> int:
+        """The process number of a host's init out here: another one after each boot, 0 while it is off."""
+        return next(each.pid for each in self.lab.status() if each.name == name)
 
-    def sh(self, name: str, script: str, *, check: bool = True, seconds: float = 60) -> str:
+    def sh(self, name: str, script: str, *, check: bool = True) -> str:
         """Run a script on a host as root; not over SSH, so that it works on a host in whatever state."""
-        pid = next(each.pid for each in self.lab.status() if each.name == name)
+        pid = self.pid(name)
         assert pid, f"{name} is off"
         argv = ["nsenter", "--target", str(pid), "--all", "env", "-i", "-C", "/", f"PATH={os.defpath}:/usr/sbin:/sbin"]
         done = subprocess.run(
-            [*argv, "sh", "-c", script], capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL
+            [*argv, "sh", "-c", script], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
         )
         assert done.returncode == 0 or not check, (name, script, done)
         return done.stdout.strip()

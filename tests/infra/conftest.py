@@ -65,9 +65,7 @@ class Target:
             secured = tls.wrap_socket(link, server_hostname=address) if tls else link
             with secured:
                 secured.sendall(f"GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-                with http.client.HTTPResponse(
-                    secured
-                ) as response:  # it knows its end; etcd hangs up 5 s later at times
+                with http.client.HTTPResponse(secured) as response:  # to its end: etcd hangs up 5 s later at times
                     response.begin()
                     body = response.read()
                 certificate = secured.getpeercert(True) if isinstance(secured, ssl.SSLSocket) else None
