@@ -40,7 +40,6 @@ def no_stray_words(hosts: Hosts) -> None:
     ("version", "tls", "user"),
     [
         ("3.4.23", True, "root"),
-        ("3.4.23", False, "ops"),
         ("3.5.30", True, "ops"),
         ("3.6.16", True, "opspw"),
         ("3.7.3", False, "root"),

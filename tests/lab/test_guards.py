@@ -130,6 +130,16 @@ def test_member_that_the_running_cluster_does_not_know(project: NewProject) -> N
     refused(new, "member etcd02 (https://198.18.40.102:2380) is in the running cluster, not in config.yaml")
 
 
+def test_plain_cluster_stays_plain(project: NewProject) -> None:
+    new = project(tls=False)
+    new.inv("deploy").ok()
+    with new.changed("cluster", tls=True):
+        refused(
+            new,
+            *(f"{name}: runs with plain http, and config.yaml asks for TLS" for name in ("etcd01", "etcd02", "etcd03")),
+        )
+
+
 def test_lost_pki_folder(cluster: Project) -> None:
     pki, away = cluster.folder / "pki", cluster.folder / "away"
     pki.rename(away)
@@ -178,16 +188,6 @@ def test_lost_data_directory_of_a_member(cluster: Project, hosts: Hosts) -> None
 def test_running_cluster_of_another_kind(cluster: Project, change: dict[str, Any], line: str) -> None:
     with cluster.changed("cluster", **change):
         refused(cluster, *(f"{name}: {line}" for name in ("etcd01", "etcd02", "etcd03")))
-
-
-def test_plain_cluster_stays_plain(project: NewProject) -> None:
-    new = project(tls=False)
-    new.inv("deploy").ok()
-    with new.changed("cluster", tls=True):
-        refused(
-            new,
-            *(f"{name}: runs with plain http, and config.yaml asks for TLS" for name in ("etcd01", "etcd02", "etcd03")),
-        )
 
 
 def test_members_with_each_others_data(cluster: Project) -> None:

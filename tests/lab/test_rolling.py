@@ -37,25 +37,13 @@ def one_at_a_time(hosts: Hosts, last: str) -> None:
     assert gone[-1][0] == last
 
 
-@pytest.mark.parametrize(
-    ("change", "running"),
-    [
-        (
-            {"settings": {"heartbeat-interval": 200, "election-timeout": 2000}},
-            "tr '\\0' '\\n' </proc/$(systemctl show -P MainPID etcd)/environ | grep -x ETCD_HEARTBEAT_INTERVAL=200",
-        ),
-        (
-            {"unit": {"Service": {"LimitNOFILE": 10000}}},  # a container cannot have more than this machine
-            "grep 'Max open files *10000 ' /proc/$(systemctl show -P MainPID etcd)/limits",
-        ),
-    ],
-    ids=["etcd", "unit"],
-)
-def test_changed_setting_rolls_through_a_cluster_that_is_written_to(
-    cluster: Project, hosts: Hosts, change: dict[str, object], running: str
-) -> None:
+def test_changed_settings_roll_through_a_cluster_that_is_written_to(cluster: Project, hosts: Hosts) -> None:
     led = leader(cluster)
     before = hosts.each(PROCESS)
+    change = {
+        "settings": {"heartbeat-interval": 200, "election-timeout": 2000},
+        "unit": {"Service": {"LimitNOFILE": 10000}},  # a container cannot have more than this machine
+    }
     with Writer(cluster) as writer, cluster.changed("cluster", **change):
         listed = cluster.inv("deploy", "--dry-run").ok()
         assert [line.split()[0] for line in listed.lines if "systemctl restart etcd" in line] == sorted(NAMES)
@@ -64,30 +52,14 @@ def test_changed_setting_rolls_through_a_cluster_that_is_written_to(
         done = cluster.inv("deploy").ok()
         assert "3 members healthy" in done.stdout
         assert len(writer.acknowledged) > written
-        hosts.each(running)
+        hosts.each(
+            "cd /proc/$(systemctl show -P MainPID etcd) && grep 'Max open files *10000 ' limits && "
+            "tr '\\0' '\\n' <environ | grep -x ETCD_HEARTBEAT_INTERVAL=200"
+        )
         settled(cluster)
     assert writer.lost() == {}
     one_at_a_time(hosts, led)
     cluster.inv("deploy").ok()  # back to what it was
-    assert hosts.each(PROCESS) != before
-
-
-def test_patch_upgrade_rolls(project: NewProject, hosts: Hosts) -> None:
-    new = project(version="3.6.14")
-    new.inv("deploy").ok()
-    led = leader(new)
-    new.config["cluster"]["version"] = "3.6.16"
-    new.config["release"]["archive"] = str(hosts.archive("3.6.16"))
-    new.write()
-    with Writer(new) as writer:
-        done = new.inv("deploy").ok()
-    assert "3.6.14 -> 3.6.16" in done.stderr
-    assert writer.lost() == {}
-    one_at_a_time(hosts, led)
-    versions = {row["version"] for row in new.inv("status", "--json").ok().json()["members"]}
-    assert versions == {"3.6.16"}
-    assert set(hosts.each("ls /opt/etcd; readlink /opt/etcd/current").values()) == {"3.6.14\n3.6.16\ncurrent\n3.6.16"}
-    settled(new)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +67,9 @@ def test_patch_upgrade_rolls(project: NewProject, hosts: Hosts) -> None:
     [
         ({"settings": {"heartbeat-intervall": 200}}, "etcd 3.6.16 has no setting --heartbeat-intervall"),
         ({"settings": {"heartbeat-interval": "soon"}}, 'invalid value "soon" for ETCD_HEARTBEAT_INTERVAL'),
-        ({"settings": {"heartbeat-interval": 900, "election-timeout": 1000}}, "--election-timeout[1000ms] should be"),
         ({"unit": {"Service": {"ExecStartPre": "/bin/false"}}}, "etcd did not come back: "),
     ],
-    ids=["unknown", "no number", "contradiction", "unit"],
+    ids=["unknown", "no number", "unit"],
 )
 def test_bad_setting_stops_at_the_first_member_and_the_right_one_heals(
     cluster: Project, hosts: Hosts, change: dict[str, object], words: str
@@ -160,3 +131,21 @@ def test_member_that_does_not_come_back_ends_the_run(
         cluster.inv("deploy").ok()
         settled(cluster)
     cluster.inv("deploy").ok()
+
+
+def test_patch_upgrade_rolls(project: NewProject, hosts: Hosts) -> None:
+    new = project(version="3.6.14")
+    new.inv("deploy").ok()
+    led = leader(new)
+    new.config["cluster"]["version"] = "3.6.16"
+    new.config["release"]["archive"] = str(hosts.archive("3.6.16"))
+    new.write()
+    with Writer(new) as writer:
+        done = new.inv("deploy").ok()
+    assert "3.6.14 -> 3.6.16" in done.stderr
+    assert writer.lost() == {}
+    one_at_a_time(hosts, led)
+    versions = {row["version"] for row in new.inv("status", "--json").ok().json()["members"]}
+    assert versions == {"3.6.16"}
+    assert set(hosts.each("ls /opt/etcd; readlink /opt/etcd/current").values()) == {"3.6.14\n3.6.16\ncurrent\n3.6.16"}
+    settled(new)

@@ -76,6 +76,23 @@ def test_first_host_of_the_list_is_not_needed_for_keys(cluster: Project) -> None
         assert "etcd01" in cluster.inv("etcdctl", "--", "member", "list").ok().stdout
 
 
+def test_disk_that_gets_full_when_a_running_member_is_changed(cluster: Project, hosts: Hosts) -> None:
+    """What was there stays there, whole."""
+    files = "cd /etc/etcd && find . -type f -exec sha256sum {} + | sort"
+    before = hosts.sh("etcd02", files)
+    hosts.sh("etcd02", "cp -a /etc/etcd /root/copy && mount -t tmpfs -o size=36k,mode=755 tmpfs /etc/etcd")
+    try:
+        hosts.sh("etcd02", "cp -a /root/copy/. /etc/etcd/ && cat /dev/zero >/etc/etcd/filler", check=False)
+        with cluster.changed("cluster", settings={"snapshot-count": 9999}):
+            cluster.inv("deploy").failed(4, "etcd02: ", "No space left on device")
+        nothing_half_written(hosts)
+        hosts.sh("etcd02", "rm /etc/etcd/filler")
+        assert hosts.sh("etcd02", files) == before
+    finally:
+        hosts.sh("etcd02", "umount /etc/etcd; rm -rf /root/copy")
+    cluster.inv("deploy").ok()
+
+
 def test_host_that_is_off_before_the_first_deploy(project: NewProject, hosts: Hosts) -> None:
     new = project()
     hosts.lab.off("etcd03")
@@ -156,23 +173,6 @@ def test_disk_that_gets_full_while_pushing(project: NewProject, hosts: Hosts, fo
     new.inv("deploy").ok()
     new.healthy()
     settled(new)
-
-
-def test_disk_that_gets_full_when_a_running_member_is_changed(cluster: Project, hosts: Hosts) -> None:
-    """What was there stays there, whole."""
-    files = "cd /etc/etcd && find . -type f -exec sha256sum {} + | sort"
-    before = hosts.sh("etcd02", files)
-    hosts.sh("etcd02", "cp -a /etc/etcd /root/copy && mount -t tmpfs -o size=36k,mode=755 tmpfs /etc/etcd")
-    try:
-        hosts.sh("etcd02", "cp -a /root/copy/. /etc/etcd/ && cat /dev/zero >/etc/etcd/filler", check=False)
-        with cluster.changed("cluster", settings={"snapshot-count": 9999}):
-            cluster.inv("deploy").failed(4, "etcd02: ", "No space left on device")
-        nothing_half_written(hosts)
-        hosts.sh("etcd02", "rm /etc/etcd/filler")
-        assert hosts.sh("etcd02", files) == before
-    finally:
-        hosts.sh("etcd02", "umount /etc/etcd; rm -rf /root/copy")
-    cluster.inv("deploy").ok()
 
 
 # Archives that are not what they should be
