@@ -192,8 +192,8 @@ def test_member_comes_back_with_its_host(cluster: Project, hosts: Hosts, how: st
     else:
         hosts.lab.off("etcd02")
         hosts.eventually(lambda: cluster.inv("put", "/meanwhile", "x").code == 0)  # etcd02 may have led
-        hosts.lab.on("etcd02")
-    hosts.eventually(lambda: hosts.sh("etcd02", RUNNING, check=False) == "active")
+    hosts.lab.on("etcd02")  # after the reboot, too: waits until it can be entered
+    hosts.eventually(lambda: hosts.sh("etcd02", RUNNING) == "active")
     hosts.eventually(lambda: cluster.inv("health").code == 0)
     cluster.healthy()
     assert cluster.inv("get", "/before").ok().stdout == how
