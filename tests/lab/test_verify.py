@@ -21,5 +21,3 @@ def test_verify_finds_what_is_wrong_and_nothing_else(project: NewProject, hosts:
         "tests/infra/test_members.py::test_file[etcd02-/etc/etcd/etcd.conf]",
         "tests/infra/test_members.py::test_nobody_but_root_can_change_what_runs[etcd02]",
     ]
-    new.inv("deploy").ok()
-    new.inv("verify", "--", "-k", "test_file or test_nobody").ok()
