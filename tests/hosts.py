@@ -28,7 +28,8 @@ from etcdops.layout import ROOT
 
 NAMES = ("etcd01", "etcd02", "etcd03")
 VERSION = "3.6.16"
-PLACE = Path("/var/lib/etcdops-lab-tests")  # one name: a session that was killed leaves hosts that the next one finds
+# One name: a session that was killed leaves hosts that the next one finds.  Another name, and two run side by side.
+PLACE = Path(os.environ.get("ETCDOPS_TESTS_PLACE") or "/var/lib/etcdops-lab-tests")
 WAIT = 30.0  # seconds within which whatever a test waits for comes true
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 
