@@ -6,12 +6,13 @@ letters, ``--dry`` runs for real, an exception is a traceback.  This is the only
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,8 @@ class boundary:
         if isinstance(error, KeyboardInterrupt):
             self._ui.error(OpsError("interrupted", hint="the same command goes on from what is there"))
             raise Exit(code=130) from None
-        if isinstance(error, BrokenPipeError | SystemExit):  # rich makes the second of the first
+        pipe = error.__context__ if isinstance(error, SystemExit) else error  # rich makes a SystemExit of it
+        if isinstance(pipe, BrokenPipeError):
             _no_reader()
             raise Exit(code=0) from None
 
@@ -116,7 +118,7 @@ class Inv(Program):
         """Parse all of the command line, then run the tasks."""
         try:
             self.create_config()
-            with _usage():
+            with self._usage():
                 self.parse_core(argv)
                 self.parse_collection()
                 self.parse_tasks()
@@ -129,6 +131,30 @@ class Inv(Program):
             sys.exit(end.code)
         except KeyboardInterrupt:
             sys.exit(130)
+
+    @contextmanager
+    def _usage(self) -> Iterator[None]:
+        """Whatever is wrong with the command line is one line and exit code 2."""
+        context = None
+        try:
+            yield
+            return
+        except ParseError as error:
+            context = error.context
+            message = re.sub(r"<Argument: (\S+).*?>", r"--\1", str(error))
+        except Exit as error:
+            if not error.message:
+                raise
+            message = error.message
+        task_name = context.name if context else ""
+        hint = f"inv {task_name} --help" if task_name else "inv --list shows the tasks"
+        unknown = re.fullmatch(r"No idea what '(.*)' is!", message)
+        if unknown:
+            flags = [*self.initial_context.flags, *(context.flags if context else ())]
+            names = flags if unknown[1].startswith("-") else self.collection.task_names if self.collection else ()
+            meant = close_to(unknown[1], names)
+            hint = f"did you mean {' or '.join(meant)}? {hint}" if meant else hint
+        raise Exit(f"error: {message.rstrip('.!')}; {hint}", code=2)
 
     def core_args(self) -> list[Argument]:
         """Invoke's own flags, less those that do nothing here."""
@@ -161,22 +187,12 @@ def main() -> None:
         _no_reader()
 
 
-@contextmanager
-def _usage() -> Iterator[None]:
-    """Whatever is wrong with the command line is one line and exit code 2."""
-    try:
-        yield
-    except ParseError as error:
-        task_name = error.context.name if error.context else ""
-        hint = f"inv {task_name} --help" if task_name else "inv --list shows the tasks"
-        message = re.sub(r"<Argument: (\S+).*?>", r"--\1", str(error))
-    except Exit as error:
-        if not error.message:
-            raise
-        message, hint = error.message, "inv --list shows the tasks"
-    else:
-        return
-    raise Exit(f"error: {message.rstrip('.!')}; {hint}", code=2)
+def close_to(word: str, names: Iterable[str]) -> list[str]:
+    """What someone who wrote ``word`` may have meant: ``names`` that begin with it, else those spelt much like it."""
+    if not word.strip("-"):
+        return []
+    known = sorted(names)
+    return [name for name in known if name.startswith(word)] or difflib.get_close_matches(word, known)
 
 
 _handle = ParseMachine.handle
