@@ -153,7 +153,7 @@ class Inv(Program):
             flags = [*self.initial_context.flags, *(context.flags if context else ())]
             names = flags if unknown[1].startswith("-") else self.collection.task_names if self.collection else ()
             meant = close_to(unknown[1], names)
-            hint = f"did you mean {' or '.join(meant)}? {hint}" if meant else hint
+            hint = f"did you mean {', '.join(meant)}? {hint}" if meant else hint
         raise Exit(f"error: {message.rstrip('.!')}; {hint}", code=2)
 
     def core_args(self) -> list[Argument]:
@@ -188,11 +188,11 @@ def main() -> None:
 
 
 def close_to(word: str, names: Iterable[str]) -> list[str]:
-    """What someone who wrote ``word`` may have meant: ``names`` that begin with it, else those spelt much like it."""
-    if not word.strip("-"):
-        return []
-    known = sorted(names)
-    return [name for name in known if name.startswith(word)] or difflib.get_close_matches(word, known)
+    """What someone who wrote ``word`` may have meant: ``names`` that begin with it, else two that are spelt alike."""
+    known = {name.lstrip("-"): name for name in sorted(names)}  # dashes alone make no two flags alike
+    part = word.lstrip("-")
+    meant = [each for each in known if part and each.startswith(part)] or difflib.get_close_matches(part, known, 2)
+    return [known[each] for each in meant]
 
 
 _handle = ParseMachine.handle

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from invoke.exceptions import Exit
 from invoke.tasks import Task
 
 import tasks
-from etcdops.cli import Inv, _words
+from etcdops.cli import Inv, _words, boundary
 from etcdops.run import Run
+from etcdops.ui import Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(tasks.ns.task_names)
@@ -189,6 +191,34 @@ def test_ctrl_c_before_a_task_runs(line: Line, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Inv, "parse_tasks", interrupted)
     assert line("start") == 130
+
+
+@pytest.mark.parametrize("end", [SystemExit(7), SystemExit("why")], ids=str)
+def test_a_system_exit_keeps_its_code(end: SystemExit) -> None:
+    with pytest.raises(SystemExit) as raised, boundary(Reporter()):
+        raise end
+    assert raised.value is end
+
+
+def test_a_reader_that_has_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """rich ends the program with 1 when it meets a broken pipe."""
+    gone: list[bool] = []
+    monkeypatch.setattr("etcdops.cli._no_reader", lambda: gone.append(True))
+    for pipe in (BrokenPipeError(), _as_rich_does()):
+        with pytest.raises(Exit) as raised, boundary(Reporter()):
+            raise pipe
+        assert raised.value.code == 0
+    assert gone == [True, True]
+
+
+def _as_rich_does() -> SystemExit:
+    try:
+        try:
+            raise BrokenPipeError
+        except BrokenPipeError:
+            raise SystemExit(1)  # noqa: B904
+    except SystemExit as end:
+        return end
 
 
 @pytest.mark.parametrize("flag", ["--dry", "-R", "--echo", "-e", "--pty", "--hide=both", "--warn-only"])

@@ -50,6 +50,32 @@ def test_a_wrong_command_line_is_one_line(inv: Inv, nowhere: Path, words: list[s
     assert str(nowhere) not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["stauts"], "status, start"),
+        (["lab.satus"], "lab.status, status"),
+        (["lab.de"], "lab.demo"),
+        (["--help", "stauts"], "status, start"),
+        (["deploy", "--dryrun"], "--dry-run"),
+        (["deploy", "--dry"], "--dry-run"),
+        (["get", "--kee"], "--key"),
+        (["put", "/a", "--jsn"], "--json"),
+        (["--versin"], "--version"),
+        (["deploy", "--json"], ""),
+        (["xyzzy"], ""),
+        (["deploy", "-x"], ""),
+    ],
+    ids=lambda each: " ".join(each) if isinstance(each, list) else "",
+)
+def test_what_is_misspelt_is_guessed(inv: Inv, nowhere: Path, words: list[str], meant: str) -> None:
+    done = inv(*words, config=nowhere)
+    assert done.returncode == 2
+    before, _, rest = done.stderr.partition("; did you mean ")
+    assert rest.partition("?")[0] == meant
+    assert words[-1] in before
+
+
 @pytest.mark.parametrize("name", ["config.yaml", "config.conf", "config"])
 @pytest.mark.parametrize("how", ["environment", "-f", "-fPATH", "-f=PATH", "--config", "--config=PATH", "after"])
 def test_a_mistake_in_the_configuration_is_told_with_its_line(inv: Inv, tmp_path: Path, how: str, name: str) -> None:
