@@ -23,6 +23,7 @@ from pydantic import (
     Tag,
 )
 
+from etcdops import layout
 from etcdops.errors import UsageError
 
 SUPPORTED_MINORS = ("3.4", "3.5", "3.6", "3.7")
@@ -84,6 +85,14 @@ def _hours(value: object) -> object:
     return timedelta(hours=int(match[1]) * (24 if match[2] == "d" else 1))
 
 
+def _interval(value: object) -> object:
+    match = re.fullmatch(r"([0-9]{1,5})([mhd])", value) if isinstance(value, str) else None
+    interval = timedelta(minutes=int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]]) if match else timedelta()
+    if not timedelta(minutes=15) <= interval <= timedelta(days=7):
+        raise ValueError("write minutes, hours or days from 15m to 7d, such as 6h")
+    return interval
+
+
 def _url(value: str) -> str:
     good = re.fullmatch(r"(https?|file)://[^\s\"'`\\]+", value) is not None
     try:
@@ -97,6 +106,55 @@ def _url(value: str) -> str:
     for field in re.findall(r"\{(.*?)\}", value):
         if field not in {"version", "arch"}:
             raise ValueError(f"'{{{field}}}' is unknown: {{version}} and {{arch}} can stand here")
+    return value
+
+
+def _endpoint(value: str) -> str:
+    if not value:
+        return value
+    if not re.match(r"https?:", value) or re.search(r"[{}?#@]", value):
+        raise ValueError("write an http or https URL without user, query or fragment")
+    return _url(value).rstrip("/")
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", value):
+        raise ValueError("write the name of a bucket: 3 to 63 letters, digits, '.', '-' and '_'")
+    return value
+
+
+def _prefix(value: str) -> str:
+    if value and any(part in {"", ".", ".."} for part in value.rstrip("/").split("/")):
+        raise ValueError("write it as in backups/prod, without an empty part, '.' or '..'")
+    return _text(value).rstrip("/")
+
+
+def _remote_folder(value: str) -> str:
+    if value.startswith("~"):
+        raise ValueError("nothing expands '~' there; a path without '/' in front begins at the login's home")
+    return _text(_filled(value))
+
+
+def _host_folder(value: str) -> str:
+    """Scripts and units on the hosts take it as it is; on the data disk it would be lost with the data."""
+    if not re.fullmatch(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", value):
+        raise ValueError("write an absolute path of letters, digits, '.', '_' and '-', such as /var/backups/etcd")
+    if f"{value}/".startswith((f"{layout.DATA_DIR}/", f"{layout.CONF_DIR}/", f"{layout.RELEASES}/")):
+        raise ValueError("etcd's own folders are no place for backups")
+    return value
+
+
+def _recipient(value: str) -> str:
+    if value.upper().startswith("AGE-SECRET-KEY-"):
+        raise ValueError("this is the secret key: put the public one here, age1..., and make a new pair")
+    if not re.fullmatch(r"age1[0-9a-z]{20,}", value):
+        raise ValueError("a recipient of age begins with age1, as age-keygen prints it")
+    return value
+
+
+def _given(value: object) -> object:
+    if value is None:
+        raise ValueError("is empty: give it a value, or leave it out")
     return value
 
 
@@ -164,7 +222,9 @@ Name = Annotated[str, AfterValidator(_name)]
 MemberName = Annotated[str, AfterValidator(_member_name)]
 HostName = Annotated[str, AfterValidator(_no_dash)]
 PathName = Annotated[str, AfterValidator(_path)]
+PlainText = Annotated[str, AfterValidator(_text)]
 FilledPath = Annotated[PathName, AfterValidator(_filled)]
+Interval = Annotated[timedelta, BeforeValidator(_interval)]
 Lifetime = Annotated[timedelta, BeforeValidator(_hours)]
 Scalar = Annotated[bool | int | float | str, BeforeValidator(_scalar)]
 UnitKey = Annotated[str, AfterValidator(_unit_key)]
@@ -244,10 +304,56 @@ class PkiSection(Section):
     leaf_lifetime: Lifetime = timedelta(hours=8760)
 
 
+class KeepSection(Section):
+    """Which backups stay: the last so many, and the newest of each of so many days and weeks that have one (UTC)."""
+
+    last: int = Field(default=0, ge=0, le=10000)
+    daily: int = Field(default=0, ge=0, le=10000)
+    weekly: int = Field(default=0, ge=0, le=10000)
+
+
+class S3Section(Section):
+    """A bucket of S3, or of what speaks its language.  Credentials come from where boto3 looks for them."""
+
+    bucket: Annotated[str, AfterValidator(_bucket)]
+    prefix: Annotated[str, AfterValidator(_prefix)] = ""
+    endpoint: Annotated[str, AfterValidator(_endpoint)] = ""
+    region: PlainText = ""
+
+
+class SftpSection(Section):
+    """A folder on another host.  What is not written here comes from ~/.ssh/config, then from the section ssh."""
+
+    host: Annotated[HostName, AfterValidator(_filled)]
+    port: int = Field(default=0, ge=0, le=65535)
+    user: HostName = ""
+    path: Annotated[str, AfterValidator(_remote_folder)]
+
+
+class AgeSection(Section):
+    """Who can read the backups.  ``identity``, a file of secret keys, is needed to read them back only."""
+
+    recipients: list[Annotated[str, AfterValidator(_recipient)]] = Field(min_length=1)
+    identity: PathName = ""
+
+
+class ScheduleSection(Section):
+    """Backups that the members make themselves: how often, how many stay, and where on each host."""
+
+    every: Interval = timedelta(hours=6)
+    keep: int = Field(default=28, ge=1, le=10000)
+    dir: Annotated[str, AfterValidator(_host_folder)] = "/var/backups/etcd"
+
+
 class BackupSection(Section):
-    """Where snapshots are kept."""
+    """Where snapshots are kept: in ``dir`` on this machine, or in ``s3`` or ``sftp`` (at most one of them)."""
 
     dir: FilledPath = "backups"
+    keep: KeepSection = KeepSection()
+    s3: Annotated[S3Section | None, BeforeValidator(_given)] = None
+    sftp: Annotated[SftpSection | None, BeforeValidator(_given)] = None
+    age: Annotated[AgeSection | None, BeforeValidator(_given)] = None
+    schedule: ScheduleSection = ScheduleSection()
 
 
 class Config(Section):

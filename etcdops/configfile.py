@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -17,17 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
-from etcdops.config import (
-    MANAGED_SETTINGS,
-    BackupSection,
-    ClusterSection,
-    Config,
-    Member,
-    PkiSection,
-    ReleaseSection,
-    Section,
-    SshSection,
-)
+from etcdops.config import MANAGED_SETTINGS, Config, Section
 from etcdops.errors import UsageError
 
 
@@ -197,7 +187,7 @@ def _explain(item: Any) -> str:
     if kind == "missing":
         return "is missing"
     if kind == "too_short":
-        return "at least one member is needed"
+        return f"at least one {str(item['loc'][-1]).removesuffix('s')} is needed"
     if value is None:
         return "is empty: give it a value, or leave it out"
     text = "must be " + (_KINDS.get(kind) or str(item["msg"]).removeprefix("Input should be "))
@@ -219,20 +209,25 @@ _KINDS = {
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[Section]] = {
-        "cluster": ClusterSection,
-        "members": Member,
-        "ssh": SshSection,
-        "release": ReleaseSection,
-        "pki": PkiSection,
-        "backup": BackupSection,
-    }
-    return list((sections[str(location[0])] if location else Config).model_fields)
+    """The keys that can stand at ``location``; positions in a list, and branches of a union, are passed over."""
+    section: type[Section] = Config
+    for part in location:
+        field = section.model_fields.get(str(part))
+        section = next(_sections(field.annotation if field else None), section)
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections that ``annotation`` names: ``S``, ``S | None`` and ``list[S]`` are all about S."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield kind
 
 
 def _contradictions(data: Any, plain: Any) -> Iterator[Problem]:
     """Mistakes that no single value shows: members that clash, settings that the tool itself must write."""
-    for where, message in (*_clashes(plain.get("members")), *_managed(plain.get("cluster"))):
+    found = (*_clashes(plain.get("members")), *_managed(plain.get("cluster")), *_two_stores(plain.get("backup")))
+    for where, message in found:
         yield Problem(_line(data, where), _key(where), message)
 
 
@@ -260,6 +255,11 @@ def _managed(cluster: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
         # etcd.conf would win or lose against it, and no run could tell whether a restart is due.
         if re.search(r"\bETCD_", str(service.get(key))):
             yield ("cluster", "unit", "Service", key), "what is meant for etcd goes under cluster.settings"
+
+
+def _two_stores(backup: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    if isinstance(backup, dict) and {"s3", "sftp"} <= backup.keys():
+        yield ("backup", "sftp"), "there is one store: leave out this or backup.s3"
 
 
 def _mapping(node: Any, key: str) -> dict[str, Any]:

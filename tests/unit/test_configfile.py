@@ -17,6 +17,10 @@ from etcdops.errors import UsageError
 
 FLAG = "write the flag's name, as in heartbeat-interval"
 TRAILING = "a '\\' at the end would make systemd take the next line for a part of this one"
+INTERVAL = "write minutes, hours or days from 15m to 7d, such as 6h"
+FOLDER = "write an absolute path of letters, digits, '.', '_' and '-', such as /var/backups/etcd"
+OWN_FOLDER = "etcd's own folders are no place for backups"
+BUCKET = "write the name of a bucket: 3 to 63 letters, digits, '.', '-' and '_'"
 LIFETIME = "write hours or days, such as 8760h or 365d"
 ONE_HOST = "leave out the '%' and what follows; it means something on one host only"
 PATH = Path("config.yaml")
@@ -313,6 +317,69 @@ MISTAKES = {
             "https://x/\ty",
         )
     },
+    # backups
+    "unknown key of a store": (
+        section("backup: {s3: {bucket: abc, bukcet: abc}}"),
+        ["3: backup.s3.bukcet: unknown key; did you mean 'bucket'?"],
+    ),
+    "no bucket": (section("backup: {s3: {prefix: a}}"), ["3: backup.s3.bucket: is missing"]),
+    "empty store": (section("backup: {sftp: }"), ["3: backup.sftp: is empty: give it a value, or leave it out"]),
+    "two stores": (
+        section("backup: {s3: {bucket: abc}, sftp: {host: h, path: p}}"),
+        ["3: backup.sftp: there is one store: leave out this or backup.s3"],
+    ),
+    "bucket with a folder": (section("backup: {s3: {bucket: a/b}}"), [f"3: backup.s3.bucket: {BUCKET}"]),
+    "prefix that climbs": (
+        section("backup: {s3: {bucket: abc, prefix: ../x}}"),
+        ["3: backup.s3.prefix: write it as in backups/prod, without an empty part, '.' or '..'"],
+    ),
+    "password in an endpoint": (
+        section("backup: {s3: {bucket: abc, endpoint: 'https://a:b@h'}}"),
+        ["3: backup.s3.endpoint: write an http or https URL without user, query or fragment"],
+    ),
+    "no host": (section("backup: {sftp: {host: '', path: p}}"), ["3: backup.sftp.host: must not be empty"]),
+    "home of the other side": (
+        section("backup: {sftp: {host: h, path: ~/x}}"),
+        ["3: backup.sftp.path: nothing expands '~' there; a path without '/' in front begins at the login's home"],
+    ),
+    "no recipient": (
+        section("backup: {age: {recipients: []}}"),
+        ["3: backup.age.recipients: at least one recipient is needed"],
+    ),
+    "secret key": (
+        section("backup: {age: {recipients: [AGE-SECRET-KEY-1XYZ]}}"),
+        ["3: backup.age.recipients[0]: this is the secret key: put the public one here, age1..., and make a new pair"],
+    ),
+    "no key": (
+        section("backup: {age: {recipients: [ada]}}"),
+        ["3: backup.age.recipients[0]: a recipient of age begins with age1, as age-keygen prints it"],
+    ),
+    "keep none": (
+        section("backup: {schedule: {keep: 0}}"),
+        ["3: backup.schedule.keep: must be greater than or equal to 1, not 0"],
+    ),
+    **{
+        f"interval {text}": (
+            section(f"backup: {{schedule: {{every: {text}}}}}"),
+            [f"3: backup.schedule.every: {INTERVAL}"],
+        )
+        for text in ("6", "14m", "8d", "0h", "-6h", "1.5h", "1w", "''", "[6h]")
+    },
+    **{
+        f"folder on the hosts {folder}": (
+            section(f"backup: {{schedule: {{dir: '{folder}'}}}}"),
+            [f"3: backup.schedule.dir: {why}"],
+        )
+        for folder, why in {
+            "backups": FOLDER,
+            "/": FOLDER,
+            "/srv/a b": FOLDER,
+            "/srv/../etc": FOLDER,
+            "/srv/": FOLDER,
+            "/var/lib/etcd/default.etcd": OWN_FOLDER,
+            "/etc/etcd/x": OWN_FOLDER,
+        }.items()
+    },
     **{
         f"lifetime {text}": (section(f"pki: {{leaf_lifetime: {text}}}"), [f"3: pki.leaf_lifetime: {LIFETIME}"])
         for text in ("8760", "1y", "0h", "-1d", "1.5d", "''", "\u0661d", "[1d]")
@@ -477,12 +544,36 @@ ACCEPTED: list[tuple[str, str, str, object]] = [
     ("backup", "dir", "../backups", "../backups"),
 ]
 
+BACKUP = """backup:
+  keep: {last: 7, daily: 14, weekly: 8}
+  s3: {bucket: a.b-c, prefix: etcd/prod/, endpoint: 'http://[::1]:9000/', region: x}
+  age: {recipients: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p], identity: ~/key}
+  schedule: {every: 15m, keep: 1, dir: /var/backups/etcd-1}
+"""
+
 
 @pytest.mark.parametrize(("part", "key", "written", "value"), ACCEPTED)
 def test_accepted(part: str, key: str, written: str, value: object) -> None:
     quote = "'" if isinstance(value, str) else ""
     config = parse(section(f"{part}: {{{key}: {quote}{written}{quote}}}"), PATH)
     assert getattr(getattr(config, part), key) == value
+
+
+def test_every_key_of_backups() -> None:
+    backup = parse(GOOD + BACKUP, PATH).backup
+    assert (backup.keep.last, backup.keep.daily, backup.keep.weekly) == (7, 14, 8)
+    assert backup.s3
+    assert (backup.s3.bucket, backup.s3.prefix, backup.s3.endpoint) == ("a.b-c", "etcd/prod", "http://[::1]:9000")
+    assert backup.age
+    assert backup.age.identity == "~/key"
+    assert backup.sftp is None
+    assert (backup.schedule.every, backup.schedule.dir) == (timedelta(minutes=15), "/var/backups/etcd-1")
+
+
+@pytest.mark.parametrize(("text", "minutes"), [("15m", 15), ("90m", 90), ("6h", 360), ("7d", 10080)])
+def test_intervals(text: str, minutes: int) -> None:
+    config = parse(section(f"backup: {{schedule: {{every: {text}}}}}"), PATH)
+    assert config.backup.schedule.every == timedelta(minutes=minutes)
 
 
 def test_a_sum_for_each_architecture() -> None:

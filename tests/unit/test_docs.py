@@ -75,7 +75,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Every key of config.yaml below ``model``, with its default."""
     for name, field in model.model_fields.items():
         listed = get_args(field.annotation)[:1] if get_origin(field.annotation) is list else ()
-        (kind,) = listed or (field.annotation,)
+        kind = next(iter(listed or get_args(field.annotation)), field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from keys(kind, f"{prefix}{name}{'[]' if listed else ''}.")
         else:
