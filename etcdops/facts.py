@@ -64,7 +64,12 @@ class Listener:
 
 @dataclass(frozen=True)
 class HostFacts:
-    """What one host says of itself.  ``clock`` is its lead over the controller: at least, at most, in seconds."""
+    """What one host says of itself.
+
+    ``clock`` is its lead over the controller: at least, at most, in seconds.  ``data`` is what the data directory
+    holds: nothing, ``wal`` (a member's data), ``unfinished`` (a first start that was cut short: etcd itself goes on
+    from there, seen on 3.4 to 3.7) or ``files`` (anything else).
+    """
 
     name: str
     machine: str

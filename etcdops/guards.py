@@ -212,7 +212,7 @@ def _incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
         foreign = list(other_member(config, fact))
         if foreign:
             yield from foreign
-        elif fact.identity and not fact.data:
+        elif fact.identity and fact.data in {"", "unfinished"}:
             yield Refused(
                 f"has been a member, but {layout.DATA_DIR} is empty or not mounted",
                 host=name,

@@ -45,7 +45,14 @@ if [ -n "$pid" ]; then
 fi
 
 # The data directory, and the room on the file systems that will hold it and the releases.
-if [ -d "$data/member/wal" ]; then put data wal; elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then put data files; fi
+# A first start that was cut short has made no write-ahead log yet, and a database of four empty pages at most.
+if [ -d "$data/member/wal" ]; then
+    put data wal
+elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then
+    foreign=$(find "$data" -mindepth 1 ! -path "$data/member" ! -path "$data/member/snap" ! -name .touch \
+        ! \( -path "$data/member/snap/db" -size -513 \) ! -path "$data/member/wal.tmp*" -print -quit)
+    put data "$([ -n "$foreign" ] && echo files || echo unfinished)"
+fi
 for path in "$data" /opt/etcd; do
     dir=$path
     while [ ! -d "$dir" ]; do dir=${dir%/*}/ dir=${dir%/} dir=${dir:-/}; done

@@ -138,6 +138,7 @@ def test_this_machine_answers(tmp_path: Path) -> None:
     assert facts.has_data
     assert facts.room[str(data)][0] > 0
     assert facts.room[layout.RELEASES][0] > 0
+
     seen = {Path(path).name: fact for path, fact in facts.paths.items()}
     digest = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
     assert (seen["file"].kind, seen["file"].sha256) == ("file", digest)
@@ -145,6 +146,42 @@ def test_this_machine_answers(tmp_path: Path) -> None:
     assert (seen["broken"].kind, seen["broken"].target) == ("link", "nowhere")
     assert seen["default.etcd"].kind == "directory"
     assert "missing" not in seen
+
+
+DATA = {
+    "nothing": ([], ""),
+    "a member's": (["member/wal/", "member/snap/db 16801792", "member/snap/1.snap 4096"], "wal"),
+    "a member's first folder": (["member/"], "unfinished"),
+    "no database yet": (["member/snap/"], "unfinished"),
+    "no database yet, and etcd looked whether it may write": (["member/snap/.touch 0"], "unfinished"),
+    "an empty database": (["member/snap/db 16384"], "unfinished"),
+    "an empty database in pages of 64 KiB": (["member/snap/db 262144"], "unfinished"),
+    "a write-ahead log under way": (["member/snap/db 16384", "member/wal.tmp/0.tmp 64000000"], "unfinished"),
+    "a database that was in use": (["member/snap/db 16801792"], "files"),
+    "snapshots": (["member/snap/db 16384", "member/snap/1.snap 4096"], "files"),
+    "someone else's": (["notes 5"], "files"),
+    "someone else's beside a start cut short": (["member/snap/db 16384", "notes 5"], "files"),
+    "someone else's folder": (["lost/"], "files"),
+}
+
+
+@pytest.mark.parametrize(("content", "data"), DATA.values(), ids=DATA.keys())
+def test_what_the_data_directory_holds(tmp_path: Path, content: list[str], data: str) -> None:
+    for each in content:
+        name, _, size = each.partition(" ")
+        path = tmp_path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if size:
+            with path.open("wb") as file:
+                file.truncate(int(size))  # without blocks of its own, as a file system may have it
+    script = layout.script("prelude", "host")
+    done = subprocess.run(
+        ["sh", "-s", "--", str(tmp_path)], input=script, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert (done.stderr, [line for line in done.stdout.splitlines() if line.startswith("data\t")]) == (
+        "",
+        [f"data\t{data}"] if data else [],
+    )
 
 
 def test_clock_is_known_to_the_length_of_the_round_trip() -> None:

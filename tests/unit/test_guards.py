@@ -101,6 +101,11 @@ SAFE: dict[str, tuple[Config, dict[str, HostFacts]]] = {
     "one down": (config(), three(serving, cut_short("etcd03", identity=identity("etcd03"), unit=NOT_RUNNING))),
     "one without quorum": (config(), three(serving, serving("etcd03", view=view("etcd03", healthy=False)))),
     "another patch level": (config("3.6.17"), three(serving)),
+    "bootstrap cut short: before any write-ahead log": (
+        config(),
+        three(prepared, prepared("etcd01", data="unfinished"), cut_short("etcd02")),
+    ),
+    "bootstrap cut short: before any record of it": (config(), three(fresh, fresh("etcd03", data="unfinished"))),
     "in order to get away from a release that loses data": (
         config("3.5.30"),
         three(lambda name: serving(name, executable="/opt/etcd/3.5.1/etcd", releases={"3.5.30": "aa"})),
@@ -329,6 +334,18 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         three(serving, prepared("etcd02", identity=identity("etcd02"))),
         [f"etcd02: has been a member, but {DATA} is empty or not mounted; mount the disk; "
          "if the data is lost, remove this member and add it again, never start it empty"],
+    ),
+    "emptied data directory, and a start in it that was cut short": (
+        config(),
+        three(serving, prepared("etcd02", identity=identity("etcd02"), data="unfinished")),
+        [f"etcd02: has been a member, but {DATA} is empty or not mounted; mount the disk; "
+         "if the data is lost, remove this member and add it again, never start it empty"],
+    ),
+    "lost disk, and a start on a new one that was cut short": (
+        config(),
+        three(serving, fresh("etcd02", data="unfinished")),
+        ["etcd02: is a member of the running cluster, but has no data here: it was lost with the disk or the host; "
+         "never start it empty: inv etcdctl -- member remove 2, and take it out of config.yaml"],
     ),
     "data directory without a log": (
         config(),
