@@ -61,7 +61,7 @@ def private_folder(path: Path) -> None:
     try:
         path.mkdir(0o700)
         path.chmod(0o700)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise _failed(path, error) from None
 
@@ -92,6 +92,15 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def sync(folder: Path) -> None:
+    """Wait until the names in ``folder`` are on the disk."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def _stage(file: NewFile) -> None:
     path = staged(file.path)
     path.unlink(missing_ok=True)  # a killed run's
@@ -105,15 +114,7 @@ def _stage(file: NewFile) -> None:
 
 def _sync_folders(files: Sequence[NewFile]) -> None:
     for folder in dict.fromkeys(file.path.parent for file in files):
-        _sync(folder)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(folder)
 
 
 def _failed(path: Path, error: OSError) -> OpsError:
