@@ -259,13 +259,13 @@ def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def _pour(chunks: Iterable[bytes], manifest: Manifest, stream: BinaryIO, progress: Progress) -> None:
-    """Write ``chunks`` and see them on the disk; ``OpsError`` unless they are what ``manifest`` says is stored."""
+def whole(chunks: Iterable[bytes], manifest: Manifest, progress: Progress) -> Iterator[bytes]:
+    """``chunks`` as they are; after the last one ``OpsError`` unless they were what ``manifest`` says is stored."""
     digest = hashlib.sha256()
     done = 0
     for chunk in chunks:
         digest.update(chunk)
-        stream.write(chunk)
+        yield chunk
         done += len(chunk)
         progress(manifest.name, done, manifest.stored_size)
     if done != manifest.stored_size:
@@ -273,6 +273,12 @@ def _pour(chunks: Iterable[bytes], manifest: Manifest, stream: BinaryIO, progres
     if digest.hexdigest() != manifest.stored_sha256:
         what = f"its SHA-256 is {digest.hexdigest()}, not {manifest.stored_sha256}"
         raise OpsError(f"{manifest.file}: is damaged: {what}", hint=OTHER)
+
+
+def _pour(chunks: Iterable[bytes], manifest: Manifest, stream: BinaryIO, progress: Progress) -> None:
+    """Write ``chunks`` and see them on the disk; ``OpsError`` unless they are what ``manifest`` says is stored."""
+    for chunk in whole(chunks, manifest, progress):
+        stream.write(chunk)
     stream.flush()
     os.fsync(stream.fileno())
 
