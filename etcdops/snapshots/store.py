@@ -17,7 +17,7 @@ from typing import BinaryIO, Protocol
 
 from etcdops import atomic
 from etcdops.config import Config
-from etcdops.errors import OpsError
+from etcdops.errors import HostError, OpsError
 from etcdops.snapshots.manifest import FILE, LARGEST, Manifest
 
 WORK = ".work-"
@@ -93,6 +93,8 @@ def sort_out(files: Mapping[str, int], read: Callable[[str], bytes]) -> tuple[li
             continue
         try:
             found.append(_checked(name, files, read))
+        except HostError:  # the store's own trouble: it says nothing about the file
+            raise
         except OpsError as error:
             damaged.append(error.message)
     return sorted(found, key=lambda each: (each.taken, each.revision), reverse=True), damaged

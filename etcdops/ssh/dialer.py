@@ -11,7 +11,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +70,10 @@ class Dialer:
         self._closed = False
 
     def dial(self, member: Member) -> Link:
-        """Connect and log in; ``HostError`` says what is in the way."""
+        """Connect to a member and log in; ``HostError`` says what is in the way."""
         written = self._ssh.model_fields_set
         address = member.ssh or member.address
-        try:
+        with _address(address, "'ssh' of the member, ssh.gateway"):
             target = derive_shorthand(address)
             connection = self._connection(
                 target["host"],
@@ -80,14 +81,16 @@ class Dialer:
                 port=member.port or target["port"] or (self._ssh.port if "port" in written else None),
                 gateway=self._connection(self._ssh.gateway) if self._ssh.gateway else None,
             )
-        except ValueError as error:
-            raise UsageError(
-                f"{address}: this is no way to reach a host: {error}",
-                hint="check 'ssh' of the member, ssh.gateway and ~/.ssh/config",
-            ) from None
-        self._prepare(connection)
-        self._open(connection)
-        return Link(connection)
+        return self._link(connection)
+
+    def dial_other(self, host: str, user: str, port: int) -> Link:
+        """The same for a host that is no member: ``user`` and ``port`` may be empty.
+
+        ~/.ssh/config goes before ssh.user here, and ssh.port and ssh.gateway do not count: they are the members'.
+        """
+        with _address(host, "the host's name in config.yaml"):
+            connection = self._connection(host, user=user or None, port=port or None)
+        return self._link(connection)
 
     def close(self) -> None:
         """Close every connection at once, also those that are being opened, and open no more."""
@@ -96,6 +99,11 @@ class Dialer:
             transports = self._transports
         for transport in transports:  # jump hosts first, as they were opened: then nothing waits to be sent by them
             close(transport)
+
+    def _link(self, connection: Connection) -> Link:
+        self._prepare(connection)
+        self._open(connection)
+        return Link(connection)
 
     def _connection(self, target: str, **options: Any) -> Connection:
         # connect_kwargs is replaced later; an empty one would be filled in from a dictionary that all share.
@@ -225,6 +233,16 @@ class HostKeyCheck(MissingHostKeyPolicy):
         self._known.check(self._name, HostKey(key.get_name(), key.asbytes()))
 
 
+@contextmanager
+def _address(address: str, keys: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(
+            f"{address}: this is no way to reach a host: {error}", hint=f"check {keys} and ~/.ssh/config"
+        ) from None
+
+
 def explain(error: BaseException, where: str, seconds: float, limit: float) -> HostError | None:
     """What a failed connection means, in one line; None for what is not to be expected."""
     if isinstance(error, HostError):
@@ -238,7 +256,7 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
     if isinstance(error, socket.gaierror):
         return HostError(
             f"{where}: the name cannot be resolved ({error.strerror})",
-            hint="check 'ssh' and 'address' of the member in config.yaml, and ~/.ssh/config",
+            hint="check the name in config.yaml ('ssh' and 'address' of a member), and ~/.ssh/config",
         )
     if isinstance(error, TimeoutError):
         return HostError(
