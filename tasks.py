@@ -228,7 +228,7 @@ def test(run: Run, tier: str = "") -> None:
 
 @task(help={"upgrade": "Take the newest releases that pyproject.toml allows."})
 def lock(run: Run, upgrade: bool = False) -> None:
-    """Write both lock files anew from pyproject.toml (needs uv)."""
+    """Write the lock files anew from pyproject.toml (needs uv)."""
     dev.lock(run, upgrade)
 
 

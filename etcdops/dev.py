@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 TESTS = ROOT / "tests"
 LOCK = ROOT / "requirements.lock"
+EXTRAS_LOCK = ROOT / "requirements-extras.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
-TIERS = ("lint", "unit", "ssh", "cli", "lab", "infra")  # folders of tests/, fast to slow
+TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra")  # folders of tests/, fast to slow
 
 
 def test(run: Run, tier: str) -> NoReturn:
@@ -83,15 +84,16 @@ def bench(run: Run, rounds: int) -> None:
 
 
 def lock(run: Run, upgrade: bool) -> None:
-    """Write both lock files anew from pyproject.toml; pins that still fit stay, but for ``upgrade``."""
+    """Write the lock files anew from pyproject.toml; pins that still fit stay, but for ``upgrade``."""
     if not _uv_works():
         raise UsageError("uv is not installed, and pip cannot lock for all platforms", hint="pip install uv")
     compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version", "3.11", "--generate-hashes"]
     compile_ += ["--no-emit-index-url", "--no-header", *(["--upgrade"] if upgrade else []), "pyproject.toml"]
-    run.ui.step(f"Lock {LOCK.name} and {DEV_LOCK.name}")
+    run.ui.step(f"Lock {LOCK.name}, {EXTRAS_LOCK.name} and {DEV_LOCK.name}")
     _call([*compile_, "-o", LOCK.name])
-    # The constraint keeps what the tests run with and what a user gets the same.
-    _call([*compile_, "--group", "dev", "-c", LOCK.name, "-o", DEV_LOCK.name])
+    # The constraints keep what the tests run with and what a user gets the same.
+    _call([*compile_, "--all-extras", "-c", LOCK.name, "-o", EXTRAS_LOCK.name])
+    _call([*compile_, "--all-extras", "--group", "dev", "-c", EXTRAS_LOCK.name, "-o", DEV_LOCK.name])
 
 
 def format_(run: Run) -> None:

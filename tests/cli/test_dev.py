@@ -129,15 +129,17 @@ def test_the_tools_go_into_no_python_of_the_system(run: Run, tools: Tools, monke
 
 
 @pytest.mark.parametrize("upgrade", [False, True])
-def test_both_locks_are_written(run: Run, tools: Tools, upgrade: bool) -> None:
+def test_every_lock_is_written_and_those_after_the_first_agree_with_it(run: Run, tools: Tools, upgrade: bool) -> None:
     dev.lock(run, upgrade)
-    first, second = tools.calls[-2:]
-    for call in (first, second):
+    first, second, third = tools.calls[-3:]
+    for call in (first, second, third):
         assert call[:3] == ["uv", "pip", "compile"]
         assert {"--universal", "--generate-hashes", "--no-emit-index-url", "--no-header"} <= set(call)
         assert ("--upgrade" in call) == upgrade
-    assert first[-2:] == ["-o", "requirements.lock"]
-    assert second[-6:] == ["--group", "dev", "-c", "requirements.lock", "-o", "requirements-dev.lock"]
+    assert first[-3:] == ["pyproject.toml", "-o", "requirements.lock"]
+    assert second[-5:] == ["--all-extras", "-c", "requirements.lock", "-o", "requirements-extras.lock"]
+    assert third[-7:-4] == ["--all-extras", "--group", "dev"]
+    assert third[-4:] == ["-c", "requirements-extras.lock", "-o", "requirements-dev.lock"]
 
 
 def test_locking_needs_uv(run: Run, tools: Tools) -> None:
