@@ -1,17 +1,8 @@
-"""The folder ``pki.dir`` on this machine: what is in it, what must be made or renewed and why, and making it.
-
-    ca.pem, ca-key.pem                  the clients' CA, under the guide's names
-    peer-ca.pem, peer-ca-key.pem        the peers' CA, so that no client certificate can act as a peer
-    members/NAME/server.pem, server-key.pem, peer.pem, peer-key.pem
-    client.pem, client-key.pem          the operator's
-
-A ca.pem that stands there without a peer-ca.pem was brought by the user, and signs for both.
-"""
+"""The folder ``pki.dir`` on this machine: what is in it, what must be made or renewed and why, and making it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,12 +11,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from etcdops import atomic
 from etcdops.config import Member, PkiSection
 from etcdops.errors import UsageError
+from etcdops.pkifolder import CLIENTS, PEERS, Authority, PkiFolder
 
 if TYPE_CHECKING:  # `cryptography` takes 75 ms to import: a task that touches no certificate does not pay that
     from etcdops.pki import CA, LeafRequest, Pair
 
 OPERATOR = "root"  # once auth is enabled a client's CN is its user, and root is etcd's superuser
-CLIENTS, PEERS = "ca", "peer-ca"
 COMMON_NAMES = {CLIENTS: "etcd client CA", PEERS: "etcd peer CA"}
 NONE_YET = "there is none yet"
 
@@ -69,13 +60,6 @@ class MemberPki:
         return self.peer.pem if self.peer else None
 
 
-class _Authority(NamedTuple):
-    """A CA and the name of its files; without ``ca`` it is still to be made."""
-
-    stem: str
-    ca: CA | None
-
-
 class _Leaf(NamedTuple):
     """A leaf that there should be: the name of its files, what is in it, who issues it, what happens to it."""
 
@@ -93,17 +77,18 @@ class Keystore:
 
     def __init__(self, folder: Path, settings: PkiSection) -> None:
         self.folder = folder
+        self._files = PkiFolder(folder)
         self.settings = settings
 
     def plan_ca(self, now: datetime) -> list[Item]:
         """What ``make_ca`` would do; reads only."""
-        items, authorities = [], self._authorities()
+        items, authorities = [], self._files.authorities()
         for stem, ca in authorities:
             if ca is None:
-                why = "the last run was interrupted" if self._interrupted(stem) else NONE_YET
+                why = "the last run was interrupted" if self._files.interrupted(stem) else NONE_YET
                 items.append(Item(f"{stem}.pem", "make", why))
                 continue
-            with self._naming_the_file(stem):
+            with self._files.naming_the_file(stem):
                 why = _until(ca.issuer(now).not_valid_after_utc, now)
             both = ", signs for clients and peers" if len(authorities) == 1 else ""
             items += [Item(f"{stem}.pem", "keep", why + both), *self._lax(stem)]
@@ -120,11 +105,11 @@ class Keystore:
             files: list[atomic.NewFile] = []
             # The peers' CA comes first: a clients' CA on its own is one that the user brought.
             for stem in (PEERS, CLIENTS):
-                if self._interrupted(stem):
-                    atomic.staged(self._cert(stem)).replace(self._cert(stem))
+                if self._files.interrupted(stem):
+                    atomic.staged(self._files.cert(stem)).replace(self._files.cert(stem))
                 elif any(item.path == f"{stem}.pem" and item.action == "make" for item in items):
                     ca = CA.create(COMMON_NAMES[stem], self.settings.key, self.settings.ca_lifetime, now)
-                    files += self._files(stem, ca.cert_pem, ca.key_pem)
+                    files += self._files.pair(stem, ca.cert_pem, ca.key_pem)
             self._apply(items, files)
         return items
 
@@ -134,7 +119,7 @@ class Keystore:
 
     def make_leaves(self, members: Sequence[Member], now: datetime) -> list[Item]:
         """Issue what is missing or stale; nothing is written before all of it has been issued."""
-        if any(authority.ca is None for authority in self._authorities()):
+        if any(authority.ca is None for authority in self._files.authorities()):
             raise self._no_ca()
         with atomic.locked(self.folder):
             leaves = self._leaves(members, now)
@@ -143,14 +128,14 @@ class Keystore:
                 if item.action != "keep":
                     assert ca is not None  # looked for above, and never removed
                     pair = ca.issue(request, self.settings.key, self.settings.leaf_lifetime, now)
-                    files += self._files(stem, pair.cert_pem, pair.key_pem)
+                    files += self._files.pair(stem, pair.cert_pem, pair.key_pem)
             items = [item for leaf in leaves for item in leaf.items]
             self._apply(items, files)
         return items
 
     def member_files(self, member: Member, now: datetime) -> MemberPki:
         """What goes on the member's host; what ``make_ca`` and ``make_leaves`` would make is still missing in it."""
-        authorities = self._authorities()
+        authorities = self._files.authorities()
         pairs: dict[str, Pair | None] = {}
         for stem, request in _requests(member):
             leaf = self._leaf(stem, request, _issuing(authorities, request), now)
@@ -160,40 +145,15 @@ class Keystore:
         issuers = [each.ca.issuer_pem(now) if each.ca else None for each in (authorities[0], authorities[-1])]
         return MemberPki(client_ca, peer_ca, pairs["server"], pairs["peer"], *issuers)
 
-    def _authorities(self) -> list[_Authority]:
-        """The CAs that there should be: one for both roles where the user brought one, else two."""
-        peers = self._read(self._cert(PEERS)) or self._read(self._key(PEERS))
-        brought = self._read(self._cert(CLIENTS)) and not peers
-        return [_Authority(stem, self._load_ca(stem)) for stem in ((CLIENTS,) if brought else (CLIENTS, PEERS))]
-
-    def _load_ca(self, stem: str) -> CA | None:
-        cert, key = self._read(self._cert(stem)), self._read(self._key(stem))
-        if cert is None and (key is None or self._interrupted(stem)):
-            return None
-        if cert is None:
-            raise UsageError(
-                f"{self._key(stem)}: its certificate {stem}.pem is missing",
-                hint=f"put it beside the key, or move the key out of {self.folder} and run 'inv gen-ca'",
-            )
-        from etcdops.pki import CA
-
-        with self._naming_the_file(stem):
-            return CA.load(cert, key)
-
-    def _interrupted(self, stem: str) -> bool:
-        """Whether a run that made this CA was killed between the renames of its key and its certificate."""
-        cert = self._cert(stem)
-        return self._key(stem).exists() and not cert.exists() and atomic.staged(cert).exists()
-
     def _leaves(self, members: Sequence[Member], now: datetime) -> list[_Leaf]:
         from etcdops.pki import LeafRequest
 
-        authorities = self._authorities()
+        authorities = self._files.authorities()
         requests = [request for member in members for request in _requests(member)]
         requests.append(("client", LeafRequest("client", OPERATOR)))
         return [self._leaf(stem, request, _issuing(authorities, request), now) for stem, request in requests]
 
-    def _leaf(self, stem: str, request: LeafRequest, authority: _Authority, now: datetime) -> _Leaf:
+    def _leaf(self, stem: str, request: LeafRequest, authority: Authority, now: datetime) -> _Leaf:
         pair, why = self._check(stem, request, authority.ca, now)
         action: Action = "make" if why == NONE_YET else "renew"
         if authority.ca:
@@ -208,7 +168,7 @@ class Keystore:
         """The pair that is there, and why it will not do."""
         from etcdops.pki import Pair
 
-        cert, key = self._read(self._cert(stem)), self._read(self._key(stem))
+        cert, key = self._files.read(self._files.cert(stem)), self._files.read(self._files.key(stem))
         if cert is None:
             return None, NONE_YET
         if key is None:
@@ -216,60 +176,27 @@ class Keystore:
         pair = Pair(cert, key)
         return pair, ca.fault(pair, request, now) if ca else "the CA is new"
 
-    def _require_issuer(self, stem: str, ca: CA, need: str, now: datetime) -> None:
-        with self._naming_the_file(stem):
-            ca.issuer(now)
-        if ca.key_pem is None:
-            raise UsageError(
-                f"{self._key(stem)}: the CA's key is missing, and {need}",
-                hint="put the CA's key there, or the certificate and its key, issued where the CA's key is",
-            )
-
     def _lax(self, stem: str) -> list[Item]:
         """The key, if others may read it: that is how cp and scp leave one that was brought."""
-        key = self._key(stem)
+        key = self._files.key(stem)
         mode = key.stat().st_mode & 0o777 if key.exists() else 0
         why = f"others can read it: mode {mode:04o} to 0600"
         return [Item(f"{stem}-key.pem", "tighten", why)] if mode & 0o077 else []
+
+    def _require_issuer(self, stem: str, ca: CA, need: str, now: datetime) -> None:
+        with self._files.naming_the_file(stem):
+            ca.issuer(now)
+        if ca.key_pem is None:
+            raise UsageError(
+                f"{self._files.key(stem)}: the CA's key is missing, and {need}",
+                hint="put the CA's key there, or the certificate and its key, issued where the CA's key is",
+            )
 
     def _apply(self, items: Sequence[Item], files: Sequence[atomic.NewFile]) -> None:
         atomic.write(files)
         for item in items:
             if item.action == "tighten":
                 atomic.tighten(self.folder / item.path)
-
-    def _files(self, stem: str, cert_pem: bytes, key_pem: bytes | None) -> list[atomic.NewFile]:
-        """The key first: a leaf whose key alone was replaced does not match, and is issued again."""
-        assert key_pem is not None  # whoever has issued something has its key
-        key = atomic.NewFile(self._key(stem), key_pem, 0o600)
-        return [key, atomic.NewFile(self._cert(stem), cert_pem, 0o644)]
-
-    def _cert(self, stem: str) -> Path:
-        return self.folder / f"{stem}.pem"
-
-    def _key(self, stem: str) -> Path:
-        return self.folder / f"{stem}-key.pem"
-
-    def _read(self, path: Path) -> bytes | None:
-        """What is in ``path``; None if it is not there."""
-        try:
-            return path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            hint = "make it readable for yourself, or name another folder: pki.dir in the configuration"
-            raise UsageError(f"{path}: {error.strerror or error}", hint=hint) from None
-
-    @contextmanager
-    def _naming_the_file(self, stem: str) -> Iterator[None]:
-        """Say which file of a CA it is that ``pki`` found fault with."""
-        from etcdops.certificate import PemError
-
-        try:
-            yield
-        except PemError as error:
-            path = self._key(stem) if error.part == "key" else self._cert(stem)
-            raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
 
     def _no_ca(self) -> UsageError:
         return UsageError(f"{self.folder}: there is no CA yet", hint="run 'inv gen-ca'")
@@ -286,7 +213,7 @@ def _requests(member: Member) -> list[tuple[str, LeafRequest]]:
     ]
 
 
-def _issuing(authorities: Sequence[_Authority], request: LeafRequest) -> _Authority:
+def _issuing(authorities: Sequence[Authority], request: LeafRequest) -> Authority:
     return authorities[-1] if request.role == "peer" else authorities[0]
 
 

@@ -1,0 +1,42 @@
+"""What must not be: everything that makes a run unsafe, found on all hosts before the first change on any.
+
+Pure: facts in, findings out.  A finding is a ``Refused`` that names the host, the trouble and the way out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from etcdops.config import Config
+from etcdops.errors import Refused
+from etcdops.guards.cluster import Facts, clocks, emptied, incarnation, membership, same_machine
+from etcdops.guards.host import other_member, strangers, unfit, unready
+
+__all__ = ["Facts", "check", "findings", "membership", "other_member", "refuse", "strangers", "unready"]
+
+
+def findings(config: Config, facts: Facts) -> list[Refused]:
+    """Every reason not to go on, host by host, then those of the cluster as a whole."""
+    found: list[Refused] = []
+    for member in config.members:
+        found += unfit(config, member, facts[member.name])
+    return [
+        *found,
+        *same_machine(facts),
+        *clocks(facts),
+        *incarnation(config, facts),
+        *emptied(config, facts),
+        *membership(config, facts),
+    ]
+
+
+def check(config: Config, facts: Facts) -> None:
+    """Raise one ``Refused`` that holds every finding, if there is any."""
+    refuse(findings(config, facts))
+
+
+def refuse(found: Iterable[Refused]) -> None:
+    """Raise one ``Refused`` that holds all of ``found``, if there is any."""
+    together = list(found)
+    if together:
+        raise Refused("nothing was changed", findings=together)

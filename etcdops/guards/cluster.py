@@ -1,0 +1,174 @@
+"""The hosts as one cluster: data and members that do not belong together, or not to what config.yaml says."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+
+from etcdops import etcd, layout
+from etcdops.config import Config
+from etcdops.errors import Refused
+from etcdops.etcd import ClusterMember
+from etcdops.facts import HostFacts
+from etcdops.guards.host import ASIDE, is_plain, other_member
+
+CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
+
+Facts = Mapping[str, HostFacts]
+
+
+def same_machine(facts: Facts) -> Iterator[Refused]:
+    """Two members whose addresses lead to one host."""
+    first: dict[object, str] = {}
+    for name, fact in facts.items():
+        # Containers on one kernel may share its boot id, but not their addresses.
+        other = first.setdefault((fact.boot_id, fact.addresses), name)
+        if other != name:
+            yield Refused(f"is the same machine as {other}", host=name, hint="one host for each member: correct 'ssh'")
+
+
+def clocks(facts: Facts) -> Iterator[Refused]:
+    """Clocks that differ for certain: the round trip leaves each one known to an interval only."""
+    for (one, first), (two, second) in itertools.combinations(facts.items(), 2):
+        apart = max(first.clock[0] - second.clock[1], second.clock[0] - first.clock[1])
+        if apart > CLOCK_LIMIT:
+            yield Refused(
+                f"its clock is at least {apart:.1f} s from that of {one}",
+                host=two,
+                hint="synchronise the clocks (chrony, systemd-timesyncd)",
+            )
+
+
+def incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
+    """Data directories that do not belong to this cluster, or to no other incarnation of it."""
+    bad = etcd.known_bad(config.cluster.version)
+    if bad and not any(fact.is_running or fact.has_data for fact in facts.values()):
+        yield Refused(f"etcd {config.cluster.version} {bad}", hint="set cluster.version to a newer release")
+    tokens = {}
+    for name, fact in facts.items():
+        foreign = list(other_member(config, fact))
+        if foreign:
+            yield from foreign
+        elif fact.identity and fact.data in {"", "unfinished"}:
+            yield Refused(
+                f"has been a member, but {layout.DATA_DIR} is empty or not mounted",
+                host=name,
+                hint="mount the disk; if the data is lost, remove this member and add it again, never start it empty",
+            )
+        elif fact.data == "files":
+            yield Refused(f"{layout.DATA_DIR} holds something that is not etcd's", host=name, hint=ASIDE)
+        elif fact.has_data and not fact.token:
+            yield Refused(
+                f"{layout.DATA_DIR} holds data of another cluster: no {layout.CONF} goes with it",
+                host=name,
+                hint=ASIDE,
+            )
+        elif fact.has_data:
+            tokens[name] = fact.token
+    if len(set(tokens.values())) > 1:
+        shown = ", ".join(f"{name}: {token}" for name, token in tokens.items())
+        yield Refused(f"the hosts hold data of different clusters ({shown})", hint=f"on the wrong ones: {ASIDE}")
+    ids = {name: fact.view.status.cluster_id for name, fact in facts.items() if fact.view.status}
+    if len(set(ids.values())) > 1:
+        shown = ", ".join(f"{name}: {value:x}" for name, value in ids.items())
+        yield Refused(f"the members run in different clusters ({shown})", hint="stop the wrong ones")
+
+
+def emptied(config: Config, facts: Facts) -> Iterator[Refused]:
+    """Hosts without data whose member the cluster has known before: etcd-operations, fact 2.
+
+    Their own record of it may have gone with the disk or the host, so the others are asked.  Started empty under its
+    old identity, such a member votes without what it had acknowledged, and acknowledged writes can be lost.
+    """
+    live = _live(config, facts)
+    joined = [fact.name for fact in _ours(config, facts) if fact.identity]
+    for member in config.members:
+        fact = facts[member.name]
+        if fact.has_data or fact.identity or fact.is_running:
+            continue
+        url = member.url("https" if config.cluster.tls else "http", layout.PEER_PORT)
+        known = next((each for each in live or () if url in each.peer_urls or each.name == member.name), None)
+        if known and known.started:
+            yield Refused(
+                "is a member of the running cluster, but has no data here: it was lost with the disk or the host",
+                host=member.name,
+                hint=f"never start it empty: inv etcdctl -- member remove {known.id:x}, and take it out of config.yaml",
+            )
+        elif live is None and joined:
+            yield Refused(
+                f"has no data, while {', '.join(joined)} have been members, and no cluster runs that could tell "
+                "whether it was one, too",
+                host=member.name,
+                hint="mount its disk if that is what is missing; else bring the others up first: systemctl start etcd",
+            )
+
+
+def _ours(config: Config, facts: Facts) -> list[HostFacts]:
+    """Hosts of this cluster; one of another cluster, or of another transport, has a finding of its own."""
+    return [
+        fact
+        for fact in facts.values()
+        if fact.identity.get("cluster", config.cluster.name) == config.cluster.name
+        and is_plain(fact) != config.cluster.tls
+    ]
+
+
+def _live(config: Config, facts: Facts) -> tuple[ClusterMember, ...] | None:
+    """The membership as a healthy member tells it."""
+    views = [fact.view for fact in _ours(config, facts)]
+    return next((view.members for view in views if view.healthy and view.members), None)
+
+
+def membership(config: Config, facts: Facts) -> Iterator[Refused]:
+    """Members that config.yaml has and the running cluster has not, or the other way round."""
+    live = _live(config, facts)
+    if live is None:
+        yield from _initial(config, facts)
+        return
+    scheme = "https" if config.cluster.tls else "http"
+    urls = {member.url(scheme, layout.PEER_PORT): member.name for member in config.members}
+    for each in live:
+        name = each.name or next((urls[url] for url in each.peer_urls if url in urls), "")
+        expected = next((url for url, owner in urls.items() if owner == name), "")
+        if not expected and any(
+            url in urls and facts[urls[url]].identity.get("name") == each.name for url in each.peer_urls
+        ):
+            continue  # renamed in config.yaml: what its own host says is enough
+        if not expected:
+            yield Refused(
+                f"member {each.name or 'without a name'} ({', '.join(each.peer_urls)}) is in the running cluster, "
+                "not in config.yaml",
+                hint=f"add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove {each.id:x}",
+            )
+        elif expected not in each.peer_urls:
+            yield Refused(
+                f"the running cluster knows it at {', '.join(each.peer_urls)}, config.yaml at {expected}",
+                host=name,
+                hint="put the old address back into config.yaml",
+            )
+    known = {each.name for each in live} | {urls[url] for each in live for url in each.peer_urls if url in urls}
+    yield from _unknown([member.name for member in config.members if member.name not in known])
+
+
+def _initial(config: Config, facts: Facts) -> Iterator[Refused]:
+    """While the cluster is down, the members that it was set up with are the ones that it will look for."""
+    scheme = "https" if config.cluster.tls else "http"
+    wanted = {f"{member.name}={member.url(scheme, layout.PEER_PORT)}" for member in config.members}
+    for fact in _ours(config, facts):
+        known = set(filter(None, fact.conf.get("ETCD_INITIAL_CLUSTER", "").split(",")))
+        if fact.has_data and known and known != wanted:
+            shown = ", ".join(sorted(known ^ wanted))
+            yield Refused(
+                f"has data of a cluster with other members than config.yaml ({shown})",
+                host=fact.name,
+                hint="put the members back as they were and start the cluster; they change while it runs",
+            )
+
+
+def _unknown(names: Sequence[str]) -> Iterator[Refused]:
+    for name in names:
+        yield Refused(
+            "is in config.yaml, but not a member of the running cluster",
+            host=name,
+            hint="take it out of config.yaml; deploy does not add members to a running cluster",
+        )

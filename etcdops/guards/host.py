@@ -1,0 +1,148 @@
+"""One host that is unfit, or whose etcd is not one that a run may change."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from etcdops import etcd, layout
+from etcdops.config import Config, Member
+from etcdops.errors import Refused
+from etcdops.facts import HostFacts
+from etcdops.keystore import MemberPki
+from etcdops.release import architecture
+
+ASIDE = f"mv {layout.DATA_DIR} {layout.DATA_DIR}.old, if its data is not needed"
+ROOM_FOR_DATA = 512 << 20  # bytes; a first start alone preallocates two 64 MB write-ahead logs
+ROOM_FOR_RELEASE = 256 << 20  # bytes; archive and unpacked programs, side by side
+
+
+def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """A host that etcd cannot run on, or on which something else is in its place."""
+
+    def finding(message: str, hint: str) -> Refused:
+        return Refused(message, host=member.name, hint=hint)
+
+    if architecture(facts.machine) is None:
+        yield finding(f"{facts.machine} has no supported etcd release", "use a host with x86_64 or aarch64")
+    if not facts.systemd:
+        yield finding("systemd does not run here", "use a host with systemd")
+    if member.address not in facts.addresses:
+        own = ", ".join(sorted(address for address in facts.addresses if address not in {"127.0.0.1", "::1"}))
+        yield finding(
+            f"{member.address} is not an address of this host, which has {own or 'none'}",
+            f"correct 'address' of {member.name} in config.yaml, or 'ssh' if this is another host",
+        )
+    yield from _room(config, member, facts)
+    for program in layout.PROGRAMS:
+        path = f"{layout.BIN_DIR}/{program}"
+        fact = facts.paths.get(path)
+        if fact and fact.kind != "link":
+            yield finding(f"{path} was not put there by etcdops", f"move it away: mv {path} {path}.old")
+    for listener in dict.fromkeys(facts.listeners):  # one program may listen on IPv4 and IPv6
+        if listener.pid != facts.unit.pid or not facts.is_running:
+            owner = f"{listener.program} (pid {listener.pid})" if listener.pid else "another program"
+            yield finding(f"port {listener.port} is taken by {owner}", "stop it; etcd needs this port")
+    yield from _running(config, member, facts)
+
+
+def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    needs = []
+    if not facts.has_data:
+        needs.append((layout.DATA_DIR, ROOM_FOR_DATA))
+    if config.cluster.version not in facts.releases:
+        needs.append((layout.RELEASES, ROOM_FOR_RELEASE))
+    for path, need in needs:
+        free, _ = facts.room[path]
+        if free < need:
+            yield Refused(
+                f"{free >> 20} MiB free for {path}, {need >> 20} MiB needed",
+                host=member.name,
+                hint="free some space or mount a larger file system there",
+            )
+
+
+def _running(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """A member that runs, or has data to run on, in a way that deploy must not change."""
+
+    def finding(message: str, hint: str) -> Refused:
+        return Refused(message, host=member.name, hint=hint)
+
+    if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
+        yield finding(
+            f"an etcd that etcdops did not set up runs here ({facts.executable}, {facts.unit.fragment})",
+            "stop it and move its unit and data directory away, if nobody needs it",
+        )
+        return
+    if not (facts.is_running or facts.has_data):
+        return
+    if (facts.running or facts.conf) and is_plain(facts) == config.cluster.tls:
+        was, will = ("TLS", "plain http") if not config.cluster.tls else ("plain http", "TLS")
+        yield finding(
+            f"runs with {was}, and config.yaml asks for {will}",
+            f"set cluster.tls: {str(not config.cluster.tls).lower()}; deploy does not change the transport",
+        )
+    current = facts.paths.get(layout.CURRENT)
+    version = facts.running_version or (current.target if current else "")
+    if version and version.rpartition(".")[0] != config.cluster.minor:
+        yield finding(
+            f"runs etcd {version}, and config.yaml asks for {config.cluster.version}",
+            f"set cluster.version to a {version.rpartition('.')[0]} release; deploy changes the patch level only",
+        )
+    bad = etcd.known_bad(config.cluster.version)
+    if bad and version != config.cluster.version:
+        yield finding(f"etcd {config.cluster.version} {bad}", "set cluster.version to a newer release")
+
+
+def is_plain(facts: HostFacts) -> bool:
+    """Whether the etcd that runs there, or will on the data there, speaks plain http."""
+    return (facts.running or facts.conf).get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
+
+
+def other_member(config: Config, facts: HostFacts) -> Iterator[Refused]:
+    """A host that is a member of another cluster, or another member of this one than config.yaml says."""
+    if facts.identity and facts.identity.get("cluster") != config.cluster.name:
+        yield Refused(
+            f"is a member of another cluster, {facts.identity.get('cluster')}",
+            host=facts.name,
+            hint="use another host, or correct cluster.name"
+            + ("" if facts.is_running else f"; to give it up: rm {layout.IDENTITY}, {ASIDE}"),
+        )
+    elif facts.identity and facts.identity.get("name") != facts.name:
+        yield Refused(
+            f"is member {facts.identity.get('name')} of this cluster",
+            host=facts.name,
+            hint="correct 'ssh' or 'name'",
+        )
+
+
+def unready(config: Config, facts: HostFacts) -> Iterator[Refused]:
+    """A host on which `start` alone finds nothing to start."""
+    needed = [(layout.CURRENT, "install"), (layout.CONF, "configure"), (layout.UNIT, "configure")]
+    if config.cluster.tls:
+        needed += [(layout.SERVER, "distribute"), (layout.PEER, "distribute")]
+    for path, task in needed:
+        if path not in facts.paths:
+            yield Refused(f"{path} is not there yet", host=facts.name, hint=f"inv {task}, or inv deploy for all of it")
+
+
+def strangers(facts: HostFacts, pki: MemberPki) -> Iterator[Refused]:
+    """A member with data that does not trust the CA which its next certificates come from.
+
+    They would cut it off from the other members and from clients.  A change of CA goes by way of a bundle that holds
+    both, on every host, before the new one issues anything (etcd-operations 3.11).
+    """
+    for path, issuer in ((layout.CLIENT_CA, pki.client_issuer), (layout.PEER_CA, pki.peer_issuer)):
+        theirs = facts.trust.get(path, "")
+        if facts.has_data and theirs and not (issuer and _certificates(issuer.decode()) & _certificates(theirs)):
+            yield Refused(
+                f"{path} there does not hold the CA that issues in pki.dir here",
+                host=facts.name,
+                hint="put the pki folder that this cluster was deployed with in its place",
+            )
+
+
+def _certificates(bundle: str) -> set[str]:
+    """The certificates of a PEM bundle, whatever stands around them."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", bundle, re.DOTALL)
+    return {"".join(block.split()) for block in blocks}
