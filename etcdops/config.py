@@ -88,8 +88,10 @@ def _hours(value: object) -> object:
 def _interval(value: object) -> object:
     match = re.fullmatch(r"([0-9]{1,5})([mhd])", value) if isinstance(value, str) else None
     interval = timedelta(minutes=int(match[1]) * {"m": 1, "h": 60, "d": 1440}[match[2]]) if match else timedelta()
-    if not timedelta(minutes=15) <= interval <= timedelta(days=7):
-        raise ValueError("write minutes, hours or days from 15m to 7d, such as 6h")
+    day = timedelta(days=1)
+    # What systemd's calendar can say in a way that is the same on all hosts.
+    if interval < timedelta(minutes=15) or (day % interval and interval != 7 * day):
+        raise ValueError("write a time from 15m that divides a day, such as 6h, or 1d or 7d")
     return interval
 
 

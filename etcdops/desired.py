@@ -142,7 +142,7 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
     scheme = "https" if want.pki else "http"
     client_url = member.url(scheme, layout.CLIENT_PORT)
     own = {name: _flag_value(value) for name, value in cluster.settings.items()}
-    return _render(
+    return render(
         "etcd.conf.j2",
         member=member,
         tls=want.pki is not None,
@@ -173,7 +173,7 @@ def needs_restart(want: Want) -> str:
 
 
 def _unit(want: Want) -> bytes:
-    return _render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
+    return render("etcd.service.j2", cluster=want.config.cluster, extra=_extra(want.config.cluster.unit))
 
 
 def _effective(settings: Mapping[str, str]) -> dict[str, str]:
@@ -224,5 +224,6 @@ def _templates() -> Environment:
     return environment
 
 
-def _render(template: str, **values: object) -> bytes:
+def render(template: str, **values: object) -> bytes:
+    """A file of templates/ with ``values`` filled in; one that is missing is an error."""
     return _templates().get_template(template).render(**values).encode()

@@ -76,6 +76,8 @@ class View:
     members: tuple[ClusterMember, ...] | None = None
     complaint: str = ""
     certificate: str = ""
+    schedule: str = ""  # of backups on its host, and the newest of them: see ``schedule.installed``
+    backup: str = ""
 
 
 def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> View:
@@ -96,6 +98,8 @@ def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> Vie
         members=known,
         complaint="" if health.get("health") and not health.get("error") else complaint,
         certificate=answers.get("certificate", ""),
+        schedule=answers.get("schedule", ""),
+        backup=answers.get("backup", ""),
     )
 
 

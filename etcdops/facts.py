@@ -113,10 +113,10 @@ class HostFacts:
         return self.data == "wal"
 
 
-def gather(host: Host) -> HostFacts:
-    """Everything a decision needs about one host, in one round trip."""
+def gather(host: Host, *paths: str, also: tuple[str, ...] = ()) -> HostFacts:
+    """Everything a decision needs about one host, in one round trip; with ``paths`` and the scripts ``also`` more."""
     head = f"QUERIES='health status members' WAIT={WAIT}"
-    script = "\n".join((head, layout.script("prelude", "host", "etcd")))
+    script = "\n".join((head, layout.script("prelude", "host", *also, "etcd")))
     before = time.time()
     done = host.run(script, layout.DATA_DIR, *MANAGED_PATHS)
     return parse(host.name, done.stdout, asked=before, answered=time.time())

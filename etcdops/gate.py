@@ -33,10 +33,10 @@ class Verdict:
         return not self.reasons
 
 
-def ask(host: Host, queries: str = "health status members") -> View:
-    """What the member on ``host`` says, in one round trip."""
+def ask(host: Host, queries: str = "health status members", *also: str) -> View:
+    """What the member on ``host`` says, and the scripts ``also``, in one round trip."""
     head = f"QUERIES='{queries}' WAIT={WAIT}"
-    script = "\n".join((head, layout.script("prelude", "etcd")))
+    script = "\n".join((head, layout.script("prelude", *also, "etcd")))
     return parse_answers(host.run(script).stdout)
 
 

@@ -23,7 +23,13 @@ SERVER_KEY = f"{SSL_DIR}/server-key.pem"
 PEER = f"{SSL_DIR}/peer.pem"
 PEER_KEY = f"{SSL_DIR}/peer-key.pem"
 
-UNIT = "/etc/systemd/system/etcd.service"
+UNITS = "/etc/systemd/system"
+UNIT = f"{UNITS}/etcd.service"
+
+LIBRARY = "/usr/local/lib/etcdops"
+BACKUP = f"{LIBRARY}/backup"  # the program behind the two units below
+BACKUP_SERVICE = f"{UNITS}/etcdops-backup.service"
+BACKUP_TIMER = f"{UNITS}/etcdops-backup.timer"
 
 STATE_DIR = "/var/lib/etcd"
 DATA_DIR = f"{STATE_DIR}/default.etcd"

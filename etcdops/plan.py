@@ -164,7 +164,7 @@ def diff(desired: Iterable[Resource], facts: HostFacts) -> tuple[Change, ...]:
 
 
 def _is_unit(resource: Resource) -> bool:
-    return isinstance(resource, File) and resource.path == layout.UNIT
+    return isinstance(resource, File) and resource.path.startswith(f"{layout.UNITS}/")
 
 
 def _metadata(fact: PathFact, kind: str, mode: int, owner: str) -> str:

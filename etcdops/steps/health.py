@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from etcdops import gate
+from etcdops import gate, schedule
 from etcdops.config import Member
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import EndpointStatus, View
@@ -61,13 +61,32 @@ def _complaint(view: View | OpsError) -> str:
 
 def status(run: Run) -> None:
     """Role, version, size, lag, alarms and certificates of every member."""
-    views = run.fleet.map(gate.ask)
+    views = run.fleet.map(lambda host: gate.ask(host, "health status members", "schedule"))
     head = max((view.status.index for view in views.values() if isinstance(view, View) and view.status), default=0)
     rows = [_status(member, views[member.name], head) for member in run.config.members]
     verdict = gate.judge(run.config, views)
+    backup = schedule.judge({name: view for name, view in views.items() if isinstance(view, View)})
     document = {"cluster": run.config.cluster.name, "healthy": bool(verdict), "reasons": verdict.reasons}
-    run.emit({**document, "members": rows}, lambda: _show_status(run, rows))
-    _verdict(views, verdict.reasons)
+    run.emit(
+        {**document, "members": rows, "backup": _backup(backup) if backup else None},
+        lambda: _show_status(run, rows, str(backup or "")),
+    )
+    _verdict(views, [*verdict.reasons, *(backup.reasons if backup else ())])
+
+
+def _backup(report: schedule.Report) -> dict[str, Any]:
+    row = {"every_s": int(report.every.total_seconds()), "overdue": report.overdue, "reasons": report.reasons}
+    newest = report.newest
+    if newest is None:
+        return row
+    return {
+        **row,
+        "name": newest.name,
+        "member": newest.member,
+        "taken": newest.taken.isoformat(),
+        "age_s": int(report.age.total_seconds()),
+        "revision": newest.revision,
+    }
 
 
 def _status(member: Member, view: View | OpsError, head: int) -> dict[str, Any]:
@@ -105,7 +124,7 @@ def _days_left(certificate: str) -> int:
     return x509.inspect(certificate.encode()).days_left(datetime.now(UTC))
 
 
-def _show_status(run: Run, rows: list[dict[str, Any]]) -> None:
+def _show_status(run: Run, rows: list[dict[str, Any]], backup: str) -> None:
     def cell(key: str, form: Callable[[Any], str] = str) -> Callable[[dict[str, Any]], str]:
         return lambda row: form(row[key]) if key in row else ""
 
@@ -121,6 +140,8 @@ def _show_status(run: Run, rows: list[dict[str, Any]]) -> None:
         "errors": cell("errors", "; ".join),
     }
     run.ui.table(list(columns), [[show(row) for show in columns.values()] for row in rows])
+    if backup:
+        run.ui.result(backup)
 
 
 def _size(total: int, used: int) -> str:

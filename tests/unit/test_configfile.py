@@ -17,7 +17,7 @@ from etcdops.errors import UsageError
 
 FLAG = "write the flag's name, as in heartbeat-interval"
 TRAILING = "a '\\' at the end would make systemd take the next line for a part of this one"
-INTERVAL = "write minutes, hours or days from 15m to 7d, such as 6h"
+INTERVAL = "write a time from 15m that divides a day, such as 6h, or 1d or 7d"
 FOLDER = "write an absolute path of letters, digits, '.', '_' and '-', such as /var/backups/etcd"
 OWN_FOLDER = "etcd's own folders are no place for backups"
 BUCKET = "write the name of a bucket: 3 to 63 letters, digits, '.', '-' and '_'"
@@ -363,7 +363,7 @@ MISTAKES = {
             section(f"backup: {{schedule: {{every: {text}}}}}"),
             [f"3: backup.schedule.every: {INTERVAL}"],
         )
-        for text in ("6", "14m", "8d", "0h", "-6h", "1.5h", "1w", "''", "[6h]")
+        for text in ("6", "14m", "8d", "7h", "2d", "0h", "-6h", "1.5h", "1w", "''", "[6h]")
     },
     **{
         f"folder on the hosts {folder}": (
