@@ -118,7 +118,7 @@ def gather(host: Host, *paths: str, also: tuple[str, ...] = ()) -> HostFacts:
     head = f"QUERIES='health status members' WAIT={WAIT}"
     script = "\n".join((head, layout.script("prelude", "host", *also, "etcd")))
     before = time.time()
-    done = host.run(script, layout.DATA_DIR, *MANAGED_PATHS)
+    done = host.run(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
     return parse(host.name, done.stdout, asked=before, answered=time.time())
 
 
