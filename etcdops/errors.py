@@ -61,9 +61,3 @@ class Unhealthy(OpsError):
     """The work is done, or the question answered, but the cluster is not healthy."""
 
     exit_code = 5
-
-
-class Interrupted(OpsError):
-    """The operator pressed Ctrl-C."""
-
-    exit_code = 130

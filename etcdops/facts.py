@@ -44,12 +44,9 @@ class UnitFact:
     """etcd.service as systemd knows it."""
 
     active: str = "inactive"
-    sub: str = "dead"
-    result: str = ""
     enabled: str = ""
     fragment: str = ""
     needs_reload: bool = False
-    restarts: int = 0
     pid: int = 0
 
 
@@ -68,7 +65,7 @@ class HostFacts:
 
     ``clock`` is its lead over the controller: at least, at most, in seconds.  ``data`` is what the data directory
     holds: nothing, ``wal`` (a member's data), ``unfinished`` (a first start that was cut short: etcd itself goes on
-    from there, seen on 3.4 to 3.7) or ``files`` (anything else).
+    from there, seen on 3.4 to 3.7) or ``files`` (anything else).  ``room`` is what is free for a path, in bytes.
     """
 
     name: str
@@ -86,7 +83,7 @@ class HostFacts:
     running: Mapping[str, str] = field(default_factory=dict)
     executable: str = ""
     data: str = ""
-    room: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    room: Mapping[str, int] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()
     listeners: tuple[Listener, ...] = ()
     view: View = field(default_factory=View)
@@ -143,12 +140,9 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         releases={row[1].split("/")[-2]: row[2] for row in rows if row[0] == "release"},
         unit=UnitFact(
             active=unit.get("ActiveState", "inactive"),
-            sub=unit.get("SubState", "dead"),
-            result=unit.get("Result", ""),
             enabled=unit.get("UnitFileState", ""),
             fragment=unit.get("FragmentPath", ""),
             needs_reload=unit.get("NeedDaemonReload") == "yes",
-            restarts=int(unit.get("NRestarts") or 0),
             pid=int(unit.get("MainPID") or 0),
         ),
         running=_environment(_decode(single.get("environ", ""))),
@@ -224,9 +218,9 @@ def _paths(rows: list[list[str]]) -> dict[str, PathFact]:
     }
 
 
-def _room(value: str) -> tuple[int, str]:
-    blocks, size, kind = value.split(" ", 2)
-    return int(blocks) * int(size), kind
+def _room(value: str) -> int:
+    blocks, size = value.split()
+    return int(blocks) * int(size)
 
 
 def _addresses(fib_trie: str, if_inet6: str) -> Iterator[str]:

@@ -42,7 +42,6 @@ PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
-METRICS_PORT = 2381
 
 
 def script(*names: str) -> str:

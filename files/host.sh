@@ -29,7 +29,7 @@ for path in /opt/etcd/*/archive.sha256; do
 done
 
 # The unit, and what the running process was really started with.
-unit=$(systemctl show etcd.service --property=ActiveState,SubState,Result,MainPID,NRestarts,UnitFileState,FragmentPath,NeedDaemonReload 2>/dev/null)
+unit=$(systemctl show etcd.service --property=ActiveState,MainPID,UnitFileState,FragmentPath,NeedDaemonReload 2>/dev/null)
 pid=
 while IFS='=' read -r key value; do
     put "unit$tab$key" "$value"
@@ -56,7 +56,7 @@ fi
 for path in "$data" /opt/etcd; do
     dir=$path
     while [ ! -d "$dir" ]; do dir=${dir%/*}/ dir=${dir%/} dir=${dir:-/}; done
-    put room "$path$tab$(stat -f -c '%a %S %T' -- "$dir")" # free blocks, block size, kind of file system
+    put room "$path$tab$(stat -f -c '%a %S' -- "$dir")" # free blocks, block size
 done
 
 # Local addresses and listening sockets as the kernel lists them (no ip, ss or hostname is needed), and whose the

@@ -3,4 +3,3 @@ set -u
 umask 077
 tab=$(printf '\t')
 put() { printf '%s\t%s\n' "$1" "$2"; }
-blob() { printf '%s\t%s\n' "$1" "$(base64 -w0)"; } # standard input, whole

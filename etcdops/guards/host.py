@@ -53,7 +53,7 @@ def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
     if config.cluster.version not in facts.releases:
         needs.append((layout.RELEASES, ROOM_FOR_RELEASE))
     for path, need in needs:
-        free, _ = facts.room[path]
+        free = facts.room[path]
         if free < need:
             yield Refused(
                 f"{free >> 20} MiB free for {path}, {need >> 20} MiB needed",

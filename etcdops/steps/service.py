@@ -59,9 +59,8 @@ def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: No
     """
     views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
     unsafe = gate.may_take_down(run.config, views, name)
-    if unsafe:
-        alone = "with two members that takes an interruption: inv stop, then the same command"
-        hint = alone if len(run.config.members) == 2 else "bring the other members back first: inv status"
+    if unsafe:  # all are healthy, or the gate would not have opened: there are two of them
+        hint = "with two members that takes an interruption: inv stop, then the same command"
         raise Refused(unsafe, host=name, hint=hint)
     prepare()
     run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])

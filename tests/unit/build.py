@@ -18,8 +18,8 @@ NAMES = ("etcd01", "etcd02", "etcd03")
 VERSION = "3.6.16"
 TOKEN = "etcd-cluster-20260820T120000Z-0a1b2c3d"
 CLUSTER_ID = 0xC1
-ACTIVE = UnitFact("active", "running", "success", "enabled", layout.UNIT, pid=700)
-ROOM = {layout.DATA_DIR: (8 << 30, "ext2/ext3"), layout.RELEASES: (8 << 30, "ext2/ext3")}
+ACTIVE = UnitFact("active", "enabled", layout.UNIT, pid=700)
+ROOM = {layout.DATA_DIR: 8 << 30, layout.RELEASES: 8 << 30}
 
 
 def address(name: str) -> str:

@@ -116,7 +116,7 @@ SAFE: dict[str, tuple[Config, dict[str, HostFacts]]] = {
     ),
     "no room for data that is there already": (
         config(),
-        three(serving, serving("etcd01", room={layout.DATA_DIR: (0, "xfs"), layout.RELEASES: (0, "xfs")})),
+        three(serving, serving("etcd01", room={layout.DATA_DIR: 0, layout.RELEASES: 0})),
     ),
     "our own links in /usr/local/bin": (
         config(),
@@ -171,13 +171,13 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
     ),
     "no room": (
         config(),
-        three(fresh, fresh("etcd02", room={layout.DATA_DIR: (511 << 20, "xfs"), layout.RELEASES: (0, "xfs")})),
+        three(fresh, fresh("etcd02", room={layout.DATA_DIR: 511 << 20, layout.RELEASES: 0})),
         [f"etcd02: 511 MiB free for {DATA}, 512 MiB needed; free some space or mount a larger file system there",
          "etcd02: 0 MiB free for /opt/etcd, 256 MiB needed; free some space or mount a larger file system there"],
     ),
     "no room for another release": (
         config("3.6.17"),
-        three(serving, serving("etcd02", room={layout.DATA_DIR: (0, "xfs"), layout.RELEASES: (0, "xfs")})),
+        three(serving, serving("etcd02", room={layout.DATA_DIR: 0, layout.RELEASES: 0})),
         ["etcd02: 0 MiB free for /opt/etcd, 256 MiB needed; free some space or mount a larger file system there"],
     ),
     "somebody else's program": (

@@ -24,7 +24,7 @@ from tests.unit.build import (
 )
 
 OLD = "etcd-cluster-20200101T000000Z-ffffffff"
-WAITING = UnitFact("activating", "start", pid=700)
+WAITING = UnitFact("activating", pid=700)
 
 
 def conf(token: str, state: str = "new") -> dict[str, str]:
@@ -102,14 +102,14 @@ def member(unit: UnitFact, **known: Any) -> HostFacts:
 # what is on etcd02, whether it is stale, what systemctl has to do there ('' is nothing)
 START: dict[str, tuple[HostFacts, str, str]] = {
     "new": (fresh("etcd02"), "", "start"),
-    "stopped": (member(UnitFact("inactive", "dead")), "", "start"),
-    "stopped, and stale by the way": (member(UnitFact("inactive", "dead")), "log-level", "start"),
-    "failed": (member(UnitFact("failed", "failed", "exit-code")), "", "start"),
-    "between two attempts": (member(UnitFact("activating", "auto-restart")), "log-level", "start"),
+    "stopped": (member(UnitFact("inactive")), "", "start"),
+    "stopped, and stale by the way": (member(UnitFact("inactive")), "log-level", "start"),
+    "failed": (member(UnitFact("failed")), "", "start"),
+    "between two attempts": (member(UnitFact("activating")), "log-level", "start"),
     "waits for its peers": (member(WAITING), "", "start"),
     "waits for its peers with an old configuration": (member(WAITING), "log-level", "restart"),
-    "is stopping": (member(UnitFact("deactivating", "stop-sigterm", pid=700)), "", "start"),
-    "serves": (member(UnitFact("active", "running", pid=700)), "", ""),
+    "is stopping": (member(UnitFact("deactivating", pid=700)), "", "start"),
+    "serves": (member(UnitFact("active", pid=700)), "", ""),
 }
 
 
