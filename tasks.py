@@ -154,6 +154,22 @@ def etcdctl(run: Run) -> None:
         raise Exit(code=code)
 
 
+@task("dry_run")
+def schedule(run: Run) -> None:
+    """Have the members make backups, in turn, on a timer.
+
+    A systemd timer on every host, as backup.schedule in config.yaml says. The members take turns; the leader stands
+    in for one that does not answer. `inv status` shows the newest.
+    """
+    steps.schedule.schedule(run)
+
+
+@task("dry_run")
+def unschedule(run: Run) -> None:
+    """Stop that; the backups stay on the hosts."""
+    steps.schedule.unschedule(run)
+
+
 @task(help={"hosts": "How many hosts, 1 to 99 [3]"})
 def up(run: Run, hosts: int = 3) -> None:
     """Start real Debian hosts on this machine (containers; root).
@@ -278,5 +294,6 @@ ns = Collection(
     test,
 )
 
+ns.add_collection(Collection("snapshot", schedule, unschedule))
 ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))
 ns.add_collection(Collection("dev", bench, lock, format_, pictures_))
