@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -151,6 +152,13 @@ def _recipient(value: str) -> str:
         raise ValueError("this is the secret key: put the public one here, age1..., and make a new pair")
     if not re.fullmatch(r"age1[0-9a-z]{20,}", value):
         raise ValueError("a recipient of age begins with age1, as age-keygen prints it")
+    with suppress(ImportError):  # where it is missing, whoever encrypts will say so
+        import pyrage
+
+        try:
+            pyrage.x25519.Recipient.from_str(value)
+        except pyrage.RecipientError as error:
+            raise ValueError(f"this is no recipient of age, for one letter at least is wrong: {error}") from None
     return value
 
 
