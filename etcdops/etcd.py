@@ -203,6 +203,12 @@ def known_bad(version: str) -> str:
     return ""
 
 
+def can_bump(version: str) -> bool:
+    """Whether this release can raise revisions in a restore, so that no watcher sees one twice (CHANGELOG)."""
+    number = release(version)
+    return number >= (3, 5, 10) or (3, 4, 27) <= number < (3, 5)
+
+
 def default_settings(version: str) -> dict[str, str]:
     """Settings that a production cluster wants and this release does not have of itself.
 

@@ -10,16 +10,26 @@ from collections.abc import Iterable
 from etcdops.config import Config
 from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, clocks, emptied, incarnation, membership, same_machine
-from etcdops.guards.host import other_member, strangers, unfit, unready
+from etcdops.guards.host import other_member, strangers, unfit, unlike, unready
 
-__all__ = ["Facts", "check", "findings", "membership", "other_member", "refuse", "strangers", "unready"]
+__all__ = [
+    "Facts",
+    "beneath_a_restore",
+    "check",
+    "findings",
+    "membership",
+    "other_member",
+    "refuse",
+    "strangers",
+    "unready",
+]
 
 
 def findings(config: Config, facts: Facts) -> list[Refused]:
     """Every reason not to go on, host by host, then those of the cluster as a whole."""
     found: list[Refused] = []
     for member in config.members:
-        found += unfit(config, member, facts[member.name])
+        found += [*unfit(config, member, facts[member.name]), *unlike(config, member, facts[member.name])]
     return [
         *found,
         *same_machine(facts),
@@ -28,6 +38,14 @@ def findings(config: Config, facts: Facts) -> list[Refused]:
         *emptied(config, facts),
         *membership(config, facts),
     ]
+
+
+def beneath_a_restore(config: Config, facts: Facts) -> list[Refused]:
+    """The same for a restore, which brings data, membership and release of its own: what is there makes way."""
+    found: list[Refused] = []
+    for member in config.members:
+        found += [*unfit(config, member, facts[member.name]), *other_member(config, facts[member.name])]
+    return [*found, *same_machine(facts), *clocks(facts)]
 
 
 def check(config: Config, facts: Facts) -> None:

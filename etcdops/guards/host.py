@@ -43,7 +43,11 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
         if listener.pid != facts.unit.pid or not facts.is_running:
             owner = f"{listener.program} (pid {listener.pid})" if listener.pid else "another program"
             yield finding(f"port {listener.port} is taken by {owner}", "stop it; etcd needs this port")
-    yield from _running(config, member, facts)
+    if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
+        yield finding(
+            f"an etcd that etcdops did not set up runs here ({facts.executable}, {facts.unit.fragment})",
+            "stop it and move its unit and data directory away, if nobody needs it",
+        )
 
 
 def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
@@ -62,18 +66,14 @@ def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
             )
 
 
-def _running(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
     """A member that runs, or has data to run on, in a way that deploy must not change."""
 
     def finding(message: str, hint: str) -> Refused:
         return Refused(message, host=member.name, hint=hint)
 
     if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
-        yield finding(
-            f"an etcd that etcdops did not set up runs here ({facts.executable}, {facts.unit.fragment})",
-            "stop it and move its unit and data directory away, if nobody needs it",
-        )
-        return
+        return  # not ours
     if not (facts.is_running or facts.has_data):
         return
     if (facts.running or facts.conf) and is_plain(facts) == config.cluster.tls:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from etcdops import apply, desired, gate, guards, layout
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Unhealthy
-from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
 from etcdops.plan import Change, File, Release, diff
-from etcdops.release import Archive, Releases, architecture
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
+from etcdops.steps import delivery
 from etcdops.steps.service import restart_member
 
 ALL_STEPS = ("install", "distribute", "configure", "start")
@@ -71,7 +70,7 @@ def converge(run: Run, steps: tuple[str, ...]) -> None:
         _rehearse(run, decision)
         return
     if "distribute" in steps and run.config.cluster.tls:
-        _issue(run)
+        delivery.issue(run)
         decision = decide(run, facts, steps)
     _act(run, decision)
     views = _views(decision.facts)
@@ -93,7 +92,7 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     if "distribute" in steps and run.config.cluster.tls:
         certificates = [item for item in _planned(run) if item.action != "keep"]
     incarnation = token(run.config, facts)
-    wants = _wants(run, facts, incarnation)
+    wants = delivery.wants(run, facts, incarnation)
     _refuse_strangers(wants)
     changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
     stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
@@ -116,39 +115,9 @@ def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:
     return [name for name in start if not facts[name].identity]
 
 
-def _wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[str, Want]:
-    tls, now = run.config.cluster.tls, datetime.now(UTC)
-    return {
-        member.name: Want(
-            run.config,
-            member,
-            facts[member.name],
-            incarnation,
-            run.keystore.member_files(member, now) if tls else None,
-        )
-        for member in run.config.members
-    }
-
-
 def _planned(run: Run) -> list[Item]:
     now = datetime.now(UTC)
     return [*run.keystore.plan_ca(now), *run.keystore.plan_leaves(run.config.members, now)]
-
-
-def _issue(run: Run) -> None:
-    """gen-ca and gen-server-cert, as far as something is missing or stale."""
-    now = datetime.now(UTC)
-    items = [*run.keystore.make_ca(now), *run.keystore.make_leaves(run.config.members, now)]
-    made = [item for item in items if item.action != "keep"]
-    if made:
-        run.ui.step(f"Issue certificates in {run.config.pki.dir}")
-        show_items(run, made)
-
-
-def show_items(run: Run, items: Iterable[Item]) -> None:
-    """What was done, or is to be done, to each file of the PKI folder."""
-    for item in items:
-        run.ui.line(f"{item.action:<6} {item.path}  ({item.why})")
 
 
 def _rehearse(run: Run, decision: Decision) -> None:
@@ -164,7 +133,7 @@ def _rehearse(run: Run, decision: Decision) -> None:
 def _act(run: Run, decision: Decision) -> None:
     """Put the changes in place; start what does not run, restart what runs with something old."""
     turns = decision.rollout.restart
-    archives = _archives(run, decision)
+    archives = delivery.archives(run, decision.facts, decision.changes)
     lines = {name: each for name, each in decision.lines().items() if each}
     if lines:
         run.ui.step(f"Change {', '.join(lines)}")
@@ -175,7 +144,7 @@ def _act(run: Run, decision: Decision) -> None:
         name: [each for each in changes if name not in turns or _harmless(each, changes)]
         for name, changes in decision.changes.items()
     }
-    _push(run, decision, early, archives)
+    delivery.push(run, early, archives)
     if decision.rollout.start:
         run.ui.step(f"Start {', '.join(decision.rollout.start)}")
         _start(run, decision.rollout.start)
@@ -183,42 +152,6 @@ def _act(run: Run, decision: Decision) -> None:
         run.ui.step(f"Restart {name} ({why})")
         late = [each for each in decision.changes[name] if each not in early[name]]
         _restart(run, decision, name, late)
-
-
-def _archives(run: Run, decision: Decision) -> dict[str, Archive]:
-    """The archive for each host that needs one; fetched and checked before anything is pushed anywhere."""
-    version = run.config.cluster.version
-    needed = {
-        name: str(architecture(decision.facts[name].machine))
-        for name, changes in decision.changes.items()
-        if any(isinstance(change.resource, Release) for change in changes)
-    }
-    if not needed:
-        return {}
-    with run.ui.transfer("download") as progress:
-        releases = Releases(run.config.release, run.config.resolve, run.cache, progress)
-        by_arch = {arch: releases.obtain(version, arch) for arch in sorted(set(needed.values()))}
-    return {name: by_arch[arch] for name, arch in needed.items()}
-
-
-def _push(
-    run: Run, decision: Decision, changes: Mapping[str, Sequence[Change]], archives: Mapping[str, Archive]
-) -> None:
-    names = [name for name, each in changes.items() if each]
-    if not names:
-        return
-    version = run.config.cluster.version
-    with run.ui.transfer("send to") as progress:
-        run.fleet.all(
-            lambda host: apply.push(
-                host,
-                changes[host.name],
-                archives.get(host.name),
-                version,
-                lambda done, total: progress(host.name, done, total),
-            ),
-            names,
-        )
 
 
 def _start(run: Run, verbs: Mapping[str, str]) -> None:
@@ -242,7 +175,7 @@ def _restart(run: Run, decision: Decision, name: str, late: Sequence[Change]) ->
     def prepare() -> None:
         nonlocal begun
         begun = True
-        _push(run, decision, {name: late}, {})
+        delivery.push(run, {name: late}, {})
 
     try:
         restart_member(run, name, prepare)
@@ -270,19 +203,8 @@ def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
         run.ui.step("Check the cluster")
         views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
     if decision.joins:
-        facts = {name: _joined(decision.facts[name], view) for name, view in views.items() if isinstance(view, View)}
-        wants = _wants(run, facts, decision.token)
-        changes = {
-            name: [Change(each, "it has joined") for each in desired.joined(wants[name], steps)]
-            for name in decision.joins
-        }
-        _push(run, decision, changes, {})
+        delivery.record(run, decision.facts, views, decision.token, decision.joins, steps)
     return views
-
-
-def _joined(fact: HostFacts, view: View) -> HostFacts:
-    """The facts of a member that was started in this run and passed the gate."""
-    return replace(fact, view=view, unit=replace(fact.unit, active="active"))
 
 
 def _views(facts: Mapping[str, HostFacts]) -> gate.Views:

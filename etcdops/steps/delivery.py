@@ -1,0 +1,105 @@
+"""What every step that changes hosts does: issue certificates, obtain archives, push changes, record who has joined."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from etcdops import apply, desired, gate
+from etcdops.desired import Want
+from etcdops.etcd import View
+from etcdops.facts import HostFacts
+from etcdops.keystore import Item
+from etcdops.plan import Change, Release
+from etcdops.release import Archive, Releases, architecture
+from etcdops.run import Run
+
+
+def wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[str, Want]:
+    """All that the desired state of each host follows from, with the certificates that are there now."""
+    tls, now = run.config.cluster.tls, datetime.now(UTC)
+    return {
+        member.name: Want(
+            run.config,
+            member,
+            facts[member.name],
+            incarnation,
+            run.keystore.member_files(member, now) if tls else None,
+        )
+        for member in run.config.members
+    }
+
+
+def issue(run: Run) -> None:
+    """gen-ca and gen-server-cert, as far as something is missing or stale."""
+    now = datetime.now(UTC)
+    items = [*run.keystore.make_ca(now), *run.keystore.make_leaves(run.config.members, now)]
+    made = [item for item in items if item.action != "keep"]
+    if made:
+        run.ui.step(f"Issue certificates in {run.config.pki.dir}")
+        show_items(run, made)
+
+
+def show_items(run: Run, items: Iterable[Item]) -> None:
+    """What was done, or is to be done, to each file of the PKI folder."""
+    for item in items:
+        run.ui.line(f"{item.action:<6} {item.path}  ({item.why})")
+
+
+def archives(run: Run, facts: Mapping[str, HostFacts], changes: Mapping[str, Sequence[Change]]) -> dict[str, Archive]:
+    """The archive for each host that needs one; fetched and checked before anything is pushed anywhere."""
+    version = run.config.cluster.version
+    needed = {
+        name: str(architecture(facts[name].machine))
+        for name, each in changes.items()
+        if any(isinstance(change.resource, Release) for change in each)
+    }
+    if not needed:
+        return {}
+    with run.ui.transfer("download") as progress:
+        releases = Releases(run.config.release, run.config.resolve, run.cache, progress)
+        by_arch = {arch: releases.obtain(version, arch) for arch in sorted(set(needed.values()))}
+    return {name: by_arch[arch] for name, arch in needed.items()}
+
+
+def push(run: Run, changes: Mapping[str, Sequence[Change]], archives: Mapping[str, Archive]) -> None:
+    """Put ``changes`` in place, on all hosts at once."""
+    names = [name for name, each in changes.items() if each]
+    if not names:
+        return
+    version = run.config.cluster.version
+    with run.ui.transfer("send to") as progress:
+        run.fleet.all(
+            lambda host: apply.push(
+                host,
+                changes[host.name],
+                archives.get(host.name),
+                version,
+                lambda done, total: progress(host.name, done, total),
+            ),
+            names,
+        )
+
+
+def record(
+    run: Run,
+    facts: Mapping[str, HostFacts],
+    views: gate.Views,
+    incarnation: str,
+    names: Sequence[str],
+    steps: tuple[str, ...],
+) -> None:
+    """Tell each of ``names``, members that have joined since ``facts``, who they are, so that they are guarded."""
+    now = {name: _joined(facts[name], view) for name, view in views.items() if isinstance(view, View)}
+    known = wants(run, now, incarnation)
+    push(
+        run,
+        {name: [Change(each, "it has joined") for each in desired.joined(known[name], steps)] for name in names},
+        {},
+    )
+
+
+def _joined(fact: HostFacts, view: View) -> HostFacts:
+    """The facts of a member that was started in this run and passed the gate."""
+    return replace(fact, view=view, unit=replace(fact.unit, active="active"))
