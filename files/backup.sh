@@ -6,11 +6,11 @@ set -u
 umask 077
 export LC_ALL=C
 
-pass() { echo "no backup by this member: $*" && exit 0; }
-fail() { echo "backup failed: $*" >&2 && exit 1; }
-field() { sed -n "/^\"$1\" : /{s///;s/^\"\(.*\)\"\$/\1/p;t;p;}" | head -n 1; } # of etcdctl's --write-out=fields
-json() { printf %s "$1" | sed 's/[\\"]/\\&/g; s/.*/"&"/'; }
-list() { [ -z "$1" ] || printf %s "$1" | sed 's/[\\"]/\\&/g; s/,/", "/g; s/.*/"&"/'; }
+pass() { echo "no backup by this member: $*"; exit 0; }
+fail() { echo "backup failed: $*" >&2; exit 1; }
+field() { sed -n "s/^\"$1\" : \"\{0,1\}\([^\"]*\).*/\1/p" | head -n 1; } # of etcdctl's --write-out=fields
+json() { printf '%s\n' "$1" | sed 's/[\\"]/\\&/g; s/.*/"&"/'; }
+list() { [ -z "$1" ] || printf '%s\n' "$1" | sed 's/[\\"]/\\&/g; s/,/", "/g; s/.*/"&"/'; }
 last() { grep -v '^{' "$1" | tail -n 1; } # etcdctl logs JSON before it says what is wrong
 
 # Who has the turn: the voters in the order of their ids, the next one in each period.  The clocks of the members need
@@ -20,7 +20,7 @@ me=$(printf %x "$(echo "$status" | field MemberID)")
 leader=$(printf %x "$(echo "$status" | field Leader)")
 [ "$leader" != 0 ] || pass 'it knows of no leader'
 members=$(etcdctl member list 2>/dev/null) || pass 'it cannot tell who the members are'
-members=$(echo "$members" | sed 's/, /|/g' | sort)
+members=$(printf '%s\n' "$members" | sed 's/, /|/g' | sort)
 voters=0
 learner=
 while IFS='|' read -r id state name _ _ is_learner; do
@@ -94,7 +94,7 @@ name=$ETCDOPS_CLUSTER-$(date -u -d "@$now" +%Y%m%dT%H%M%SZ)-r$revision
     echo '  "format": 1,'
     echo "  \"cluster\": $(json "$ETCDOPS_CLUSTER"),"
     echo "  \"cluster_id\": \"$(printf %x "$(echo "$status" | field ClusterID)")\","
-    echo "  \"token\": $(json "$(sed -n 's/^ETCD_INITIAL_CLUSTER_TOKEN="\(.*\)"$/\1/p' /etc/etcd/etcd.conf)"),"
+    echo "  \"token\": $(json "$(sed -n 's/^ETCD_INITIAL_CLUSTER_TOKEN="\(.*\)"$/\1/p' /etc/etcd/etcd.conf 2>/dev/null)"),"
     echo "  \"member\": $(json "$member"),"
     echo "  \"member_id\": \"$me\","
     echo "  \"etcd_version\": $(json "$(echo "$status" | field Version)"),"
