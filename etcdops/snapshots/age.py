@@ -51,11 +51,10 @@ class Encrypted:
     def manifests(self) -> list[Manifest]:
         return self._store.manifests()
 
-    def add(self, source: Path, manifest: Manifest, progress: Progress) -> None:
+    def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         """Store ``source`` encrypted, by way of a file beside it; its manifest says so there, unlike ``manifest``."""
         if not self._recipients:
-            self._store.add(source, manifest, progress)
-            return
+            return self._store.add(source, manifest, progress)
         import pyrage
 
         target = source.with_name(f".{source.name}.age")
@@ -67,7 +66,7 @@ class Encrypted:
                     pyrage.encrypt_io(plain, sink, self._recipients)
                 stream.flush()
             update = {"encrypted": True, "stored_size": sink.size, "stored_sha256": sink.sha256}
-            self._store.add(target, manifest.model_copy(update=update), progress)
+            return self._store.add(target, manifest.model_copy(update=update), progress)
         except OSError as error:
             raise failed(target, "written", error) from None
         finally:

@@ -50,7 +50,7 @@ class S3Store:
         found, self.damaged = sort_out(files, lambda name: b"".join(self._chunks(name)))
         return found
 
-    def add(self, source: Path, manifest: Manifest, progress: Progress) -> None:
+    def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         document = f"{manifest.name}.json"
         if self._is_there(document):
             raise OpsError(
@@ -69,6 +69,7 @@ class S3Store:
             with suppress(OpsError):
                 self.remove(manifest)
             raise
+        return manifest
 
     def fetch(self, manifest: Manifest, target: Path, progress: Progress) -> None:
         receive(self._chunks(manifest.file), manifest, target, progress)

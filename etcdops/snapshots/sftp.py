@@ -40,7 +40,7 @@ class SftpStore:
             found, self.damaged = sort_out({name: file.size for name, file in listed.items()}, self._read)
         return found
 
-    def add(self, source: Path, manifest: Manifest, progress: Progress) -> None:
+    def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         target, document = self._path(manifest.file), self._path(f"{manifest.name}.json")
         with self._open() as sftp:
             sftp.make_folder(self._section.path)
@@ -59,6 +59,7 @@ class SftpStore:
                 with suppress(OpsError):
                     sftp.remove(target)
                 raise
+        return manifest
 
     def fetch(self, manifest: Manifest, target: Path, progress: Progress) -> None:
         with self._open() as sftp:

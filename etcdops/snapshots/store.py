@@ -35,10 +35,10 @@ class Store(Protocol):
     def manifests(self) -> list[Manifest]:
         """Every backup there, of any cluster, newest first.  Files that no store wrote are passed over in silence."""
 
-    def add(self, source: Path, manifest: Manifest, progress: Progress) -> None:
+    def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         """Store ``source``, a file that was proven and that nobody changes any more; prove that it arrived whole.
 
-        It is the file that ``manifest.stored_size`` and ``stored_sha256`` are of.
+        It is the file that ``manifest.stored_size`` and ``stored_sha256`` are of.  What is returned is in the store.
         """
 
     def fetch(self, manifest: Manifest, target: Path, progress: Progress) -> None:
@@ -185,7 +185,7 @@ class FolderStore:
         found, self.damaged = sort_out(files, lambda name: b"".join(chunks_of(self._folder / name)))
         return found
 
-    def add(self, source: Path, manifest: Manifest, progress: Progress) -> None:
+    def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         atomic.private_folder(self._folder)
         with atomic.locked(self._folder):
             self._tidy()
@@ -206,6 +206,7 @@ class FolderStore:
                 if isinstance(error, OSError):
                     raise failed(target, "written", error) from None
                 raise
+        return manifest
 
     def fetch(self, manifest: Manifest, target: Path, progress: Progress) -> None:
         receive(chunks_of(self._folder / manifest.file), manifest, target, progress)
