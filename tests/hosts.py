@@ -37,12 +37,14 @@ CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 BARE = r"""
 rm -f /run/etcdops-hold
 systemctl kill --signal=KILL etcd.service 2>/dev/null
-systemctl stop etcd.service 'test-*' 2>/dev/null
-for path in /etc/etcd /opt /opt/etcd /var/lib/etcd; do
+systemctl stop etcd.service 'etcdops-*' 'test-*' 2>/dev/null
+for path in /etc/etcd /opt /opt/etcd /var/lib/etcd /var/backups/etcd; do
     while umount -l $path 2>/dev/null; do :; done
 done
 rm -rf /etc/etcd /etc/systemd/system/etcd.service* /etc/systemd/system/multi-user.target.wants/etcd.service \
-    /var/lib/etcd* /opt/.etcdops.* /opt/etcd* /usr/local/bin/* /usr/local/sbin/* /etc/sudoers.d/test*
+    /var/lib/etcd* /opt/.etcdops.* /opt/etcd* /usr/local/bin/* /usr/local/sbin/* /etc/sudoers.d/test* \
+    /etc/systemd/system/etcdops-* /etc/systemd/system/timers.target.wants/etcdops-* /var/lib/systemd/timers/*etcdops-* \
+    /usr/local/lib/etcdops /var/backups/etcd
 userdel etcd 2>/dev/null
 systemctl daemon-reload
 systemctl reset-failed
