@@ -183,7 +183,7 @@ def up(run: Run, hosts: int = 3) -> None:
 @task()
 def down(run: Run) -> None:
     """Delete the lab's hosts; the base image stays."""
-    lab.demo.open_lab(run).down()
+    lab.demo.down(run)
 
 
 @task("json", name="status")
@@ -201,25 +201,25 @@ def demo(run: Run) -> None:
 @task(bare=["name"], help={"name": "The host, such as etcd02"})
 def off(run: Run, name: str) -> None:
     """Cut the power of a lab host."""
-    lab.demo.open_lab(run).off(name)
+    lab.demo.off(run, name)
 
 
 @task(bare=["name"], help={"name": "The host, such as etcd02"})
 def on(run: Run, name: str) -> None:
     """Power a lab host on."""
-    lab.demo.open_lab(run).on(name)
+    lab.demo.on(run, name)
 
 
 @task(bare=["name"], help={"name": "The host, such as etcd02"})
 def cut(run: Run, name: str) -> None:
     """Pull the network cable of a lab host."""
-    lab.demo.open_lab(run).cut(name)
+    lab.demo.cut(run, name)
 
 
 @task(bare=["name"], help={"name": "The host, such as etcd02"})
 def heal(run: Run, name: str) -> None:
     """Plug the network cable of a lab host in again."""
-    lab.demo.open_lab(run).heal(name)
+    lab.demo.heal(run, name)
 
 
 @task(words=True)

@@ -55,7 +55,7 @@ def task(
 
             chosen = {flag: given.pop(flag) for flag in flags}
             run = Run(config_path(context), words=_words(), **chosen)
-            with boundary(run.ui):
+            with boundary(run.ui, run.located):
                 if run.words and not words:
                     raise UsageError(f"{task_.name} takes nothing after --", hint="flags stand before it")
                 try:
@@ -84,15 +84,16 @@ def task(
 class boundary:
     """Expected errors become lines on stderr and an exit code; Ctrl-C becomes 130."""
 
-    def __init__(self, ui: Reporter) -> None:
+    def __init__(self, ui: Reporter, explain: Callable[[OpsError], OpsError] = lambda error: error) -> None:
         self._ui = ui
+        self._explain = explain
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, OpsError):
-            self._ui.error(error)
+            self._ui.error(self._explain(error))
             raise Exit(code=error.exit_code) from None
         if isinstance(error, KeyboardInterrupt):
             self._ui.error(OpsError("interrupted", hint="the same command goes on from what is there"))

@@ -46,6 +46,10 @@ class HostError(OpsError):
     exit_code = 4
 
 
+class Unreachable(HostError):
+    """Nobody answers on a host: it is off, cut off, or somewhere else than the configuration says."""
+
+
 class HostsFailed(OpsError):
     """Some hosts failed; ``errors`` holds one entry per host, in the order of the configuration."""
 

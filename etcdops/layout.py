@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent  # of this project, on the controller
 FILES = ROOT / "files"
 TEMPLATES = ROOT / "templates"
+LAB = ROOT / "lab"  # what belongs to the lab on this machine: key, known hosts, config.yaml
 
 USER = "etcd"
 CONF_DIR = "/etc/etcd"

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etcdops import configfile
+from etcdops import configfile, layout
 from etcdops.config import Config
-from etcdops.errors import Refused
+from etcdops.errors import HostsFailed, OpsError, Refused, Unreachable
 from etcdops.ui import Reporter
 
 if TYPE_CHECKING:
@@ -70,12 +70,16 @@ class Run:
         return (Path(home) if home else Path.home() / ".cache") / "etcdops"
 
     def confirm(self, what: str) -> None:
-        """Ask before something destructive; ``Refused`` unless the operator types yes, or said --yes before."""
+        """Ask before something destructive; ``Refused`` unless the operator types yes, or said --yes before.
+
+        ``what`` is a sentence without its full stop.
+        """
         if self.yes or self.dry_run:
             return
         if not sys.stdin.isatty():
-            raise Refused(f"{what} needs a confirmation", hint="say --yes where nobody can be asked")
-        if input(f"{what}. Go on? [yes/no] ").strip().lower() != "yes":
+            raise Refused(f"this needs a yes, and nobody can be asked here: {what}", hint="--yes says it beforehand")
+        asked = "Go on? [yes/no]" if answer == "yes" else f"Type '{answer}' to go on:"
+        if input(f"{what}. {asked} ").strip().lower() != answer.lower():
             raise Refused("not confirmed; nothing was changed")
 
     def emit(self, value: Any, show: Callable[[], None]) -> None:
@@ -84,6 +88,23 @@ class Run:
             self.ui.json(value)
         else:
             show()
+
+    def located(self, error: OpsError) -> OpsError:
+        """``error``; where hosts do not answer, with the file that says where they are."""
+        if not isinstance(error, HostsFailed) or error.hint:
+            return error
+        away = [each for each in error.errors if isinstance(each, Unreachable)]
+        if not away:
+            return error
+        hint = f"the hosts are those of {self.path}"
+        if self.path == layout.LAB / "config.yaml" and len(away) == len(self.config.members):
+            hint += ", and the lab seems to be down: inv lab.up"
+        return HostsFailed(error.errors, hint=hint)
+
+    def reconnect(self) -> None:
+        """Hosts can be worked on again after Ctrl-C, which closes every connection for good."""
+        self.close()
+        self._fleet = None
 
     def close(self) -> None:
         """Close every connection."""

@@ -106,12 +106,22 @@ def grouped(by_host: Mapping[str, Sequence[object]]) -> list[str]:
 def error_lines(error: OpsError) -> list[str]:
     """An error as the lines that are shown: one for each thing that went wrong."""
     if isinstance(error, Refused) and error.findings:
-        lines = [_one_line("refused", finding) for finding in error.findings]
-        return [*lines, f"refused: {error}"]
+        return [*_by_trouble("refused", error.findings), f"refused: {error}"]
     if isinstance(error, HostsFailed):
-        lines = [_one_line("error", each) for each in error.errors]
+        lines = _by_trouble("error", error.errors)
         return lines + ([f"error: {error}; {error.hint}"] if error.hint else [])
     return [_one_line("refused" if isinstance(error, Refused) else "error", error)]
+
+
+def _by_trouble(kind: str, errors: Sequence[OpsError]) -> list[str]:
+    """A line for each trouble, with all hosts that have it."""
+    hosts: dict[tuple[str, str], list[str]] = {}
+    for error in errors:
+        hosts.setdefault((error.message, error.hint), []).append(error.host)
+    return [
+        _one_line(kind, OpsError(message, hint=hint, host=", ".join(filter(None, names))))
+        for (message, hint), names in hosts.items()
+    ]
 
 
 def _one_line(kind: str, error: OpsError) -> str:

@@ -11,17 +11,21 @@ from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps import converge, health, keys
 
-FOLDER = layout.ROOT / "lab"
-CONFIG = FOLDER / "config.yaml"
+CONFIG = layout.LAB / "config.yaml"
 
 
 def open_lab(run: Run) -> Lab:
     """The lab of this project, saying what it does on ``run``'s progress lines."""
-    return Lab(FOLDER, run.ui.line, HOSTS)
+    return Lab(layout.LAB, run.ui.line, HOSTS)
 
 
 def up(run: Run, hosts: int) -> None:
     """The hosts, and a config.yaml that fits them."""
+    _up(run, hosts)
+    run.ui.result(f"point the tasks at it: export ETCDOPS_CONFIG={CONFIG}; then inv deploy")
+
+
+def _up(run: Run, hosts: int) -> None:
     run.ui.step("Bring the lab up")
     lab = open_lab(run)
     fresh = not lab.status()
@@ -30,19 +34,55 @@ def up(run: Run, hosts: int) -> None:
         _write_config(run, lab, hosts)
     for machine in info.machines:
         run.ui.result(f"{machine.name}  {machine.address}  {machine.power}")
-    run.ui.result(f"point the tasks at it: export ETCDOPS_CONFIG={CONFIG}; then inv deploy")
 
 
 def status(run: Run) -> None:
     """What each host is doing."""
     machines = open_lab(run).status()
     rows = [{"name": each.name, "address": each.address, "power": each.power} for each in machines]
-    run.emit(rows, lambda: run.ui.table(("host", "address", "power"), [tuple(row.values()) for row in rows]))
+
+    def show() -> None:
+        if rows:
+            run.ui.table(("host", "address", "power"), [tuple(row.values()) for row in rows])
+        else:
+            run.ui.result("the lab is down: there are no hosts; inv lab.up")
+
+    run.emit(rows, show)
+
+
+def down(run: Run) -> None:
+    """No hosts any more."""
+    open_lab(run).down()
+    run.ui.result("the lab is down; its image and lab/ stay")
+
+
+def off(run: Run, name: str) -> None:
+    """A power cut."""
+    open_lab(run).off(name)
+    run.ui.result(f"{name} has no power; inv lab.on {name} gives it back")
+
+
+def on(run: Run, name: str) -> None:
+    """Power again."""
+    open_lab(run).on(name)
+    run.ui.result(f"{name} is on and answers")
+
+
+def cut(run: Run, name: str) -> None:
+    """A cable pulled."""
+    open_lab(run).cut(name)
+    run.ui.result(f"{name} runs, and nobody reaches it; inv lab.heal {name} plugs its cable in")
+
+
+def heal(run: Run, name: str) -> None:
+    """The cable plugged in."""
+    open_lab(run).heal(name)
+    run.ui.result(f"{name} is on the network")
 
 
 def demo(run: Run) -> None:
     """Hosts, cluster, tables, and a key written and read through every member."""
-    up(run, 3)
+    _up(run, 3)
     cluster = Run(CONFIG, run.ui)
     try:
         converge.converge(cluster, converge.ALL_STEPS)

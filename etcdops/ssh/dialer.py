@@ -32,7 +32,7 @@ from paramiko.config import ConfigParseError
 from paramiko.ssh_exception import NoValidConnectionsError
 
 from etcdops.config import Member, SshSection
-from etcdops.errors import HostError, UsageError
+from etcdops.errors import HostError, Unreachable, UsageError
 from etcdops.ssh.hostkeys import HostKey, KnownHosts, known_name
 from etcdops.ssh.identities import Identities
 from etcdops.ssh.link import Link, close
@@ -218,7 +218,7 @@ class Jump:
                     self._failed_at = time.monotonic()
                     self._failure = error
             message = f"jump host {self.connection.original_host}: {self._failure.message}"
-            raise HostError(message, hint=self._failure.hint)
+            raise type(self._failure)(message, hint=self._failure.hint)
 
 
 class HostKeyCheck(MissingHostKeyPolicy):
@@ -250,23 +250,23 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
     if isinstance(error, NoValidConnectionsError):
         error = next(iter(error.errors.values()))
     if isinstance(error, ConnectionRefusedError):
-        return HostError(
+        return Unreachable(
             f"{where}: connection refused", hint="is sshd running there, and is the port right (ssh.port)?"
         )
     if isinstance(error, socket.gaierror):
-        return HostError(
+        return Unreachable(
             f"{where}: the name cannot be resolved ({error.strerror})",
             hint="check the name in config.yaml ('ssh' and 'address' of a member), and ~/.ssh/config",
         )
     if isinstance(error, TimeoutError):
-        return HostError(
+        return Unreachable(
             f"{where}: no answer within {limit:g} s",
             hint="is the host up, and does a firewall drop the port?  ssh.connect_timeout is the limit",
         )
     if isinstance(error, ChannelException):
-        return HostError(f"{where}: the jump host cannot reach it ({error.text})", hint="try it from there")
+        return Unreachable(f"{where}: the jump host cannot reach it ({error.text})", hint="try it from there")
     if isinstance(error, ProxyCommandFailure):
-        return HostError(f"{where}: {error}", hint="ProxyCommand of ~/.ssh/config")
+        return Unreachable(f"{where}: {error}", hint="ProxyCommand of ~/.ssh/config")
     if isinstance(error, EOFError | SSHException):
         reason = str(error).rstrip(".") or "hung up"
         if reason == "Timeout opening channel":
@@ -275,9 +275,9 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
             reason = f"no SSH handshake within {limit:g} s"
         elif "banner" in reason or "protocol version" in reason:
             reason = "whoever answers there speaks no SSH"
-        return HostError(f"{where}: {reason}", hint=f"see what 'ssh -v' says about {where}")
+        return Unreachable(f"{where}: {reason}", hint=f"see what 'ssh -v' says about {where}")
     if isinstance(error, OSError):
-        return HostError(f"{where}: {error.strerror or error}", hint="is the host up, and the address right?")
+        return Unreachable(f"{where}: {error.strerror or error}", hint="is the host up, and the address right?")
     return None
 
 

@@ -93,9 +93,8 @@ class Host:
         try:
             return self._run(script, args, stdin, timeout or self._limit, check, relay)
         except HostError as error:
-            if error.host:
-                raise
-            raise HostError(error.message, hint=error.hint, host=self.name) from None
+            error.host = error.host or self.name
+            raise
 
     def close(self) -> None:
         """Close the connection; the next ``run`` opens another."""

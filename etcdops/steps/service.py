@@ -16,7 +16,9 @@ def stop(run: Run) -> None:
 
     A leader that stops hands over first, and waits 7 s for one that stops as well; alone it does not try.
     """
-    run.confirm(f"Stop etcd on {', '.join(run.names)}: the cluster {run.config.cluster.name} will be down")
+    run.confirm(
+        f"etcd stops on {', '.join(run.names)}, and cluster {run.config.cluster.name} serves nobody until inv start"
+    )
     leaders = [name for name, fact in _look(run).items() if _leads(fact.view)]
     if run.dry_run:
         for name in run.names:

@@ -49,6 +49,18 @@ ERRORS: dict[str, tuple[OpsError, list[str]]] = {
         ]),
         ["refused: etcd01: no room; free some", "refused: two clusters; stop one", "refused: nothing was changed"],
     ),
+    "the same on several hosts": (
+        Refused("nothing was changed", findings=[
+            Refused("no room", host="etcd01", hint="free some"), Refused("runs plain", host="etcd02", hint="tls"),
+            Refused("no room", host="etcd03", hint="free some"), Refused("no room", host="etcd02", hint="mount some"),
+        ]),
+        ["refused: etcd01, etcd03: no room; free some", "refused: etcd02: runs plain; tls",
+         "refused: etcd02: no room; mount some", "refused: nothing was changed"],
+    ),
+    "the same failure on several hosts": (
+        HostsFailed([SECOND, HostError("sudo asks for a password", host="etcd03")]),
+        ["error: etcd02, etcd03: sudo asks for a password"],
+    ),
     "some hosts": (
         HostsFailed([FIRST, SECOND]),
         ["error: etcd01: cannot be reached; is it up?", "error: etcd02: sudo asks for a password"],

@@ -1,0 +1,80 @@
+"""What a run adds to an error, and how it asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdops import layout
+from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unreachable
+from etcdops.run import Run
+from tests.unit.build import NAMES, config
+
+HERE = Path("/etc/cluster.yaml")
+LAB = layout.LAB / "config.yaml"
+
+
+def run_of(path: Path, **known: Any) -> Run:
+    """A run whose configuration need not be read."""
+    run = Run(path, **known)
+    run.__dict__["config"] = config()
+    return run
+
+
+AWAY = [Unreachable("no answer within 10 s", host=name) for name in NAMES]
+DOWN = ", and the lab seems to be down: inv lab.up"
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "hint"),
+    [
+        (HERE, HostsFailed(AWAY), f"the hosts are those of {HERE}"),
+        (HERE, HostsFailed(AWAY[:1]), f"the hosts are those of {HERE}"),
+        (HERE, HostsFailed([HostError("disk full", host="etcd01"), AWAY[1]]), f"the hosts are those of {HERE}"),
+        (LAB, HostsFailed(AWAY), f"the hosts are those of {LAB}{DOWN}"),
+        (LAB, HostsFailed(AWAY[:2]), f"the hosts are those of {LAB}"),
+        (HERE, HostsFailed([HostError("disk full", host="etcd01")]), ""),
+        (HERE, HostsFailed(AWAY, hint="inv status"), "inv status"),
+        (HERE, OpsError("no archive"), ""),
+    ],
+    ids=["all", "one", "one of two", "all of the lab", "two of the lab", "none", "said already", "no host"],
+)
+def test_who_does_not_answer_is_told_with_the_file(path: Path, error: OpsError, hint: str) -> None:
+    located = run_of(path).located(error)
+    assert (type(located), located.exit_code, located.hint) == (type(error), error.exit_code, hint)
+    assert getattr(located, "errors", ()) == getattr(error, "errors", ())
+
+
+class Stdin:
+    def __init__(self, terminal: bool) -> None:
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+
+@pytest.mark.parametrize("answer", ["yes", " YES "])
+def test_yes_goes_on(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin", Stdin(True))
+    monkeypatch.setattr("builtins.input", lambda prompt: asked.append(prompt) or answer)
+    run_of(HERE).confirm("etcd stops on etcd01")
+    assert asked == ["etcd stops on etcd01. Go on? [yes/no] "]
+
+
+@pytest.mark.parametrize("answer", ["", "y", "no", "yesno"])
+def test_anything_else_does_not(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    monkeypatch.setattr("sys.stdin", Stdin(True))
+    monkeypatch.setattr("builtins.input", lambda prompt: answer)
+    with pytest.raises(Refused, match="not confirmed; nothing was changed"):
+        run_of(HERE).confirm("etcd stops on etcd01")
+
+
+def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", Stdin(False))
+    with pytest.raises(Refused, match="nobody can be asked here: etcd stops on etcd01"):
+        run_of(HERE).confirm("etcd stops on etcd01")
+    run_of(HERE, yes=True).confirm("etcd stops on etcd01")
+    run_of(HERE, dry_run=True).confirm("etcd stops on etcd01")
