@@ -163,6 +163,8 @@ class S3Store:
             return OpsError(f"{self.where}: the credentials do not allow this: {code}", hint=hint)
         if code in ELSEWHERE:
             return UsageError(f"{self.where}: the bucket is in another region", hint="set backup.s3.region")
+        if code == "BadDigest":
+            return OpsError(f"{self.where}: the data was damaged on its way: {_line(words)}", hint="run the same again")
         if code == "RequestTimeTooSkewed":
             return OpsError(f"{self.where}: the clock here or there is wrong", hint="set it: timedatectl")
         return OpsError(f"{self.where}: the server says {code}: {_line(words)}", hint="see the server's log")

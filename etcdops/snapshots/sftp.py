@@ -89,7 +89,7 @@ class SftpStore:
             if error.host:
                 raise
             hint = f"{error.hint}; backup.sftp in config.yaml names host, port, user and path".removeprefix("; ")
-            raise HostError(error.message, hint=hint, host=section.host) from None
+            raise type(error)(error.message, hint=hint, host=section.host) from None
 
     def _put(self, sftp: Sftp, path: str, chunks: Iterator[bytes], sha256: str) -> None:
         part = f"{path}.part"

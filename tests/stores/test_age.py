@@ -167,8 +167,8 @@ backup:
     recipients:
       - {MISTYPED}
 """
-    error = refused(lambda: configfile.parse(text, tmp_path / "config.yaml"), configfile.ConfigError)
-    assert "6: backup.age.recipients[0]: this is no recipient of age" in str(error)
+    with pytest.raises(configfile.ConfigError, match=r":6: backup\.age\.recipients\[0\]: this is no recipient of age"):
+        configfile.parse(text, tmp_path / "config.yaml")
 
 
 def test_without_pyrage_the_command_that_brings_it(

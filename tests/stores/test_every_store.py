@@ -28,10 +28,11 @@ def test_what_is_added_is_listed_and_comes_back(place: Place, tmp_path: Path) ->
     assert place.store.manifests() == []
     source, target = tmp_path / "source", tmp_path / "target"
     manifest, seen = make(source, 20_000_003), []
-    place.store.add(source, manifest, lambda name, done, total: seen.append((name, done, total)))
+    added = place.store.add(source, manifest, lambda name, done, total: seen.append((name, done, total)))
     assert seen[-1][0] == manifest.name
     assert seen[-1][1] == seen[-1][2] >= manifest.size
     (listed,) = place.store.manifests()
+    assert added == listed
     encrypted = {"encrypted", "stored_size", "stored_sha256"} if listed.encrypted else set()
     assert listed.model_dump(exclude=encrypted) == manifest.model_dump(exclude=encrypted)
     assert names(place) == {f"{manifest.name}.json", listed.file}

@@ -32,7 +32,7 @@ def store_on(ground: Ground, sshd: Sshd, path: str = "backups", user: str = "", 
 def refused(work: Callable[[], object], kind: type[OpsError] = HostError) -> OpsError:
     with pytest.raises(OpsError) as caught:
         work()
-    assert type(caught.value) is kind
+    assert isinstance(caught.value, kind)
     assert "\n" not in str(caught.value)
     assert caught.value.hint
     return caught.value
