@@ -1,0 +1,199 @@
+"""snapshot.list, snapshot.verify, snapshot.prune: what is in the store, whether it is good, what may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from etcdops.errors import OpsError, UsageError
+from etcdops.run import Run
+from etcdops.schedule import span
+from etcdops.snapshots import store as stores
+from etcdops.snapshots.age import Encrypted
+from etcdops.snapshots.manifest import Manifest, beside
+from etcdops.snapshots.proof import Proof, count_keys, prove
+from etcdops.snapshots.retention import expired, reasons
+from etcdops.snapshots.store import FolderStore, Store
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A snapshot on this machine that was proven, and is the one that its manifest describes, if it has one."""
+
+    name: str
+    path: Path
+    proof: Proof
+    manifest: Manifest | None
+
+
+def list_(run: Run) -> None:
+    """Every backup in the store, newest first; what is damaged there, as warnings."""
+    now = datetime.now(UTC)
+    with stores.open_store(run.config) as store:
+        manifests = store.manifests()
+        document = {
+            "store": store.where,
+            "backups": [{**_row(each), "age_seconds": int((now - each.taken).total_seconds())} for each in manifests],
+            "damaged": list(store.damaged),
+        }
+    for what in document["damaged"]:
+        run.ui.warn(str(what))
+    run.emit(document, lambda: _show(run, str(document["store"]), manifests, now))
+
+
+def verify(run: Run, which: str, drill: Callable[[Run, Source], dict[str, Any]] | None = None) -> None:
+    """Prove a snapshot from its bytes; with ``drill`` by a restore, too.  ``which`` as for `find`."""
+    with stores.open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
+        run.ui.step(f"Prove {which}")
+        source = find(run, store, which, work)
+        keys = _count(source)
+        document = {**_facts(source), "keys": keys, "drill": drill(run, source) if drill else None}
+    proof, manifest = source.proof, source.manifest
+    if not manifest:
+        run.ui.warn(f"{source.name} has no manifest beside it: when and of which cluster it was taken, nothing tells")
+    age = f", {span(datetime.now(UTC) - manifest.taken)} old, from {manifest.member}" if manifest else ""
+    text = f"{source.name}: proven{' and restored' if drill else ''}: revision {proof.revision}, {keys} keys, "
+    run.emit(document, lambda: run.ui.result(f"{text}{_size(proof.size)}{age}"))
+
+
+def prune(run: Run) -> None:
+    """Delete the backups of this cluster that backup.keep lets go, and say why the others stay."""
+    keep, cluster = run.config.backup.keep, run.config.cluster.name
+    with stores.open_store(run.config) as store:
+        removed = prune_store(run, store)
+        stay = [(manifest, why) for manifest, why in reasons(store.manifests(), keep, datetime.now(UTC))]
+        for what in store.damaged:
+            run.ui.warn(f"{what}; left as it is")
+    for name in removed:
+        run.ui.result(f"{name}  {'would be deleted' if run.dry_run else 'deleted'}")
+    for manifest, why in stay:
+        if manifest.cluster == cluster and manifest.name not in removed:
+            run.ui.result(f"{manifest.name}  stays: {why}")
+    if not removed:
+        run.ui.result("nothing to do")
+
+
+def prune_store(run: Run, store: Store) -> list[str]:
+    """Delete the backups of this cluster that backup.keep lets go; their names, oldest first.
+
+    Backups that are not whole count for nothing, and are left as they are.
+    """
+    own = [each for each in store.manifests() if each.cluster == run.config.cluster.name]
+    gone = expired(own, run.config.backup.keep, datetime.now(UTC))
+    for manifest in gone:
+        if not run.dry_run:
+            store.remove(manifest)
+    return [manifest.name for manifest in gone]
+
+
+def find(run: Run, store: Store, which: str, work: Path, *, raw: bool = False) -> Source:
+    """The snapshot ``which``, proven: a file, the name of a backup in ``store``, or 'latest', this cluster's newest.
+
+    What is elsewhere or encrypted is brought to ``work``, a private folder.  ``raw``: a file without its own SHA-256.
+    """
+    path = Path(which).expanduser()
+    if which != "latest" and (path.is_file() or "/" in which):
+        return _from_file(run, path.absolute(), work, raw=raw)
+    manifests = store.manifests()
+    own = [each for each in manifests if each.cluster == run.config.cluster.name]
+    if which == "latest":
+        if not own:
+            raise OpsError(f"{store.where}: has no backup of '{run.config.cluster.name}'", hint="inv backup makes one")
+        for what in store.damaged:
+            run.ui.warn(f"{what}; passed over")
+        return _from_store(run, store, own[0], work)
+    for manifest in manifests:
+        if which in (manifest.name, manifest.file):
+            return _from_store(run, store, manifest, work)
+    for what in store.damaged:
+        if which in what:
+            raise OpsError(f"{store.where}: {what}", hint="inv snapshot.list shows the others")
+    raise UsageError(f"there is no file {which} here and no such backup in {store.where}", hint="inv snapshot.list")
+
+
+def _from_file(run: Run, path: Path, work: Path, *, raw: bool) -> Source:
+    document = beside(path)
+    manifest = Manifest.read(document) if document.is_file() and document != path else None
+    if manifest and manifest.encrypted:
+        (work / manifest.file).symlink_to(path)
+        nearby = Encrypted(FolderStore(work), run.config.backup.age, run.config.resolve)
+        return _from_store(run, nearby, manifest, work)
+    return _proven(path.name, path, manifest, raw=raw)
+
+
+def _from_store(run: Run, store: Store, manifest: Manifest, work: Path) -> Source:
+    backup = run.config.backup
+    lies_here = run.config.resolve(backup.dir) / manifest.file
+    if backup.s3 or backup.sftp or manifest.encrypted or not lies_here.is_file():
+        lies_here = work / f"{manifest.name}.db"
+        with run.ui.transfer("fetch") as progress:
+            store.fetch(manifest, lies_here, progress)
+    return _proven(manifest.name, lies_here, manifest)
+
+
+def _proven(name: str, path: Path, manifest: Manifest | None, *, raw: bool = False) -> Source:
+    proof = prove(path, raw=raw)
+    if manifest:
+        manifest.describes(proof, path)
+    return Source(name, path, proof, manifest)
+
+
+def _count(source: Source) -> int:
+    keys = count_keys(source.path)
+    manifest = source.manifest
+    if manifest and manifest.keys is not None and manifest.keys != keys:
+        raise OpsError(
+            f"{source.name}: holds {keys} keys; the cluster had {manifest.keys} at that revision",
+            hint="take another backup, and look at the members: inv status",
+        )
+    return keys
+
+
+def _facts(source: Source) -> dict[str, Any]:
+    proof = source.proof
+    return {
+        "name": source.name,
+        "size": proof.size,
+        "sha256": proof.sha256,
+        "revision": proof.revision,
+        "compact_revision": proof.compact_revision,
+        "cluster_version": proof.cluster_version,
+        "storage_version": proof.storage_version,
+        "auth_enabled": proof.auth_enabled,
+        "members": [{"id": each.id, "name": each.name, "peer_urls": list(each.peer_urls)} for each in proof.members],
+        "manifest": _row(source.manifest) if source.manifest else None,
+    }
+
+
+def _row(manifest: Manifest) -> dict[str, Any]:
+    return {"name": manifest.name, "file": manifest.file, **manifest.model_dump(mode="json")}
+
+
+def _show(run: Run, where: str, manifests: list[Manifest], now: datetime) -> None:
+    if not manifests:
+        run.ui.result(f"{where}: no backup")
+        return
+    columns = ("name", "age", "revision", "keys", "size", "etcd", "member", "encrypted")
+    rows = [
+        (
+            each.name,
+            span(now - each.taken),
+            str(each.revision),
+            "" if each.keys is None else str(each.keys),
+            _size(each.stored_size),
+            each.etcd_version,
+            each.member,
+            "age" if each.encrypted else "no",
+        )
+        for each in manifests
+    ]
+    run.ui.table(columns, rows)
+
+
+def _size(size: int) -> str:
+    return f"{size / MIB:.1f} MiB"
