@@ -332,7 +332,7 @@ class S3Section(Section):
 
 
 class SftpSection(Section):
-    """A folder on another host.  What is not written here comes from ~/.ssh/config, then from the section ssh."""
+    """A folder on another host.  What is not written here comes from ~/.ssh/config; the user then from ssh.user."""
 
     host: Annotated[HostName, AfterValidator(_filled)]
     port: int = Field(default=0, ge=0, le=65535)
