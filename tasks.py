@@ -154,6 +154,30 @@ def etcdctl(run: Run) -> None:
         raise Exit(code=code)
 
 
+@task("json", name="list")
+def snapshot_list(run: Run) -> None:
+    """List the backups in the store, newest first."""
+    steps.snapshots.list_(run)
+
+
+@task("json", bare=["snapshot"], name="verify", help={"snapshot": "A file, the name of a backup, or latest"})
+def snapshot_verify(run: Run, snapshot: str) -> None:
+    """Prove a backup from its bytes; changes nothing.
+
+    Its SHA-256, every page of the database in it, and that it is the one that its manifest describes.
+    """
+    steps.snapshots.verify(run, snapshot)
+
+
+@task("dry_run")
+def prune(run: Run) -> None:
+    """Delete the backups that backup.keep lets go.
+
+    Never the newest, never one that is not whole, never another cluster's, and nothing that no backup put there.
+    """
+    steps.snapshots.prune(run)
+
+
 @task("dry_run")
 def schedule(run: Run) -> None:
     """Have the members make backups, in turn, on a timer.
@@ -294,6 +318,6 @@ ns = Collection(
     test,
 )
 
-ns.add_collection(Collection("snapshot", schedule, unschedule))
+ns.add_collection(Collection("snapshot", snapshot_list, snapshot_verify, prune, schedule, unschedule))
 ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))
 ns.add_collection(Collection("dev", bench, lock, format_, pictures_))

@@ -38,7 +38,7 @@ def list_(run: Run) -> None:
         manifests = store.manifests()
         document = {
             "store": store.where,
-            "backups": [{**_row(each), "age_seconds": int((now - each.taken).total_seconds())} for each in manifests],
+            "backups": [{**_row(each), "age_s": int((now - each.taken).total_seconds())} for each in manifests],
             "damaged": list(store.damaged),
         }
     for what in document["damaged"]:
