@@ -83,6 +83,7 @@ class HostFacts:
     running: Mapping[str, str] = field(default_factory=dict)
     executable: str = ""
     data: str = ""
+    barred: str = ""  # the restore that was cut short here, and until whose end no etcd starts
     room: Mapping[str, int] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()
     listeners: tuple[Listener, ...] = ()
@@ -113,7 +114,7 @@ class HostFacts:
 def gather(host: Host, *paths: str, also: tuple[str, ...] = ()) -> HostFacts:
     """Everything a decision needs about one host, in one round trip; with ``paths`` and the scripts ``also`` more."""
     head = f"QUERIES='health status members' WAIT={WAIT}"
-    script = "\n".join((head, layout.script("prelude", "host", *also, "etcd")))
+    script = "\n".join((head, layout.script("prelude", "host", *also, "client", "etcd")))
     before = time.time()
     done = host.run(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
     return parse(host.name, done.stdout, asked=before, answered=time.time())
@@ -148,6 +149,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         running=_environment(_decode(single.get("environ", ""))),
         executable=single.get("exe", ""),
         data=single.get("data", ""),
+        barred=single.get("restoring", ""),
         room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
         addresses=frozenset(_addresses(_decode(single["fib_trie"]), _decode(single["if_inet6"]))),
         listeners=tuple(_listeners(rows)),

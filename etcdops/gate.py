@@ -36,7 +36,7 @@ class Verdict:
 def ask(host: Host, queries: str = "health status members", *also: str) -> View:
     """What the member on ``host`` says, and the scripts ``also``, in one round trip."""
     head = f"QUERIES='{queries}' WAIT={WAIT}"
-    script = "\n".join((head, layout.script("prelude", *also, "etcd")))
+    script = "\n".join((head, layout.script("prelude", *also, "client", "etcd")))
     return parse_answers(host.run(script).stdout)
 
 

@@ -35,6 +35,7 @@ BACKUP_TIMER = f"{UNITS}/etcdops-backup.timer"
 STATE_DIR = "/var/lib/etcd"
 DATA_DIR = f"{STATE_DIR}/default.etcd"
 WAL_DIR = f"{DATA_DIR}/member/wal"
+RESTORING = f"{STATE_DIR}/restoring"  # bars etcd from starting while a restore swaps the data
 
 RELEASES = "/opt/etcd"  # one folder per version
 CURRENT = f"{RELEASES}/current"  # the symlink that an upgrade swaps

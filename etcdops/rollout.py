@@ -26,6 +26,11 @@ def token(config: Config, facts: Mapping[str, HostFacts]) -> str:
     ]
     for known in filter(None, (*started, *prepared)):
         return known
+    return new_token(config)
+
+
+def new_token(config: Config) -> str:
+    """A token that no incarnation has had."""
     return f"{config.cluster.name}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
 
 

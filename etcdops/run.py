@@ -69,8 +69,8 @@ class Run:
         home = os.environ.get("XDG_CACHE_HOME")
         return (Path(home) if home else Path.home() / ".cache") / "etcdops"
 
-    def confirm(self, what: str) -> None:
-        """Ask before something destructive; ``Refused`` unless the operator types yes, or said --yes before.
+    def confirm(self, what: str, *, answer: str = "yes") -> None:
+        """Ask before something destructive; ``Refused`` unless the operator types ``answer``, or said --yes before.
 
         ``what`` is a sentence without its full stop.
         """

@@ -2,7 +2,6 @@
 #   QUERIES  any of: health status members; each asked at the same time as the others
 #   WAIT     seconds that one answer may take
 [ -x "$(command -v etcdctl)" ] || QUERIES=
-pid=$(systemctl show etcd.service --property=MainPID --value 2>/dev/null)
 if [ "${pid:-0}" = 0 ]; then
     QUERIES=
     why='etcd does not run; inv start'
@@ -10,17 +9,10 @@ if [ "${pid:-0}" = 0 ]; then
     case $(systemctl show etcd.service --property=AssertResult --value 2>/dev/null)$([ -e /etc/etcd/identity.json ] && echo joined) in
     nojoined) [ -d /var/lib/etcd/default.etcd/member/wal ] || why='its data directory is empty or not mounted, and the guard keeps it down' ;;
     esac
+    [ ! -e /var/lib/etcd/restoring ] || why='a restore was cut short, and etcd is kept down; the same restore again, or inv restore --undo'
     put "complaint${tab}service" "$(printf %s "$why" | base64 -w0)"
 fi
 if [ -n "$QUERIES" ]; then
-    # The transport that it was started with, which need not be what etcd.conf says by now.
-    started() { tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^$1=//p"; }
-    case $(started ETCD_LISTEN_CLIENT_URLS) in
-    http:*) set -- --endpoints=http://127.0.0.1:2379 ;;
-    *) set -- --endpoints=https://127.0.0.1:2379 --cacert=/etc/etcd/ssl/ca.pem \
-        --cert=/etc/etcd/ssl/server.pem --key=/etc/etcd/ssl/server-key.pem ;;
-    esac
-    set -- etcdctl "$@" --dial-timeout="${WAIT}s" --command-timeout="${WAIT}s" --write-out=json
     answers=$(mktemp -d /run/etcdops.XXXXXXXX) || exit 1
     trap 'rm -rf -- "$answers"' EXIT
     for query in $QUERIES; do
@@ -30,8 +22,8 @@ if [ -n "$QUERIES" ]; then
         members) words='member list' ;;
         *) continue ;;
         esac
-        # shellcheck disable=SC2086 # two words, on purpose
-        timeout -k 1 "$((WAIT + 1))" "$@" $words >"$answers/$query" 2>"$answers/$query.err" &
+        # shellcheck disable=SC2086 # words, on purpose
+        timeout -k 1 "$((WAIT + 1))" $CLIENT --command-timeout="${WAIT}s" --write-out=json $words >"$answers/$query" 2>"$answers/$query.err" &
     done
     wait
     for query in $QUERIES; do

@@ -53,6 +53,7 @@ elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then
         ! \( -path "$data/member/snap/db" -size -513 \) ! -path "$data/member/wal.tmp*" -print -quit)
     put data "$([ -n "$foreign" ] && echo files || echo unfinished)"
 fi
+[ ! -e /var/lib/etcd/restoring ] || { read -r id </var/lib/etcd/restoring && put restoring "$id"; }
 for path in "$data" /opt/etcd; do
     dir=$path
     while [ ! -d "$dir" ]; do dir=${dir%/*}/ dir=${dir%/} dir=${dir:-/}; done

@@ -72,6 +72,11 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
     def finding(message: str, hint: str) -> Refused:
         return Refused(message, host=member.name, hint=hint)
 
+    if facts.barred:
+        yield finding(
+            f"restore {facts.barred} was cut short here",
+            "inv restore with the same snapshot goes on from there; inv restore --undo puts the old data back",
+        )
     if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
         return  # not ours
     if not (facts.is_running or facts.has_data):

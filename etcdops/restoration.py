@@ -1,0 +1,155 @@
+"""The hosts' part of a restore: stage beside the old data, swap, and the way back (files/restore.sh).
+
+Every state that a run can leave behind is told by the hosts themselves, so that the next run knows what to do.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from etcdops import etcd, layout
+from etcdops.config import Member
+from etcdops.snapshots.store import chunks_of
+from etcdops.ssh import Host
+
+SECONDS = 3600  # that sending and restoring may take on one host
+BUMP = 1_000_000_000  # revisions; etcd's documentation: a week's worth at 1500 writes a second
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is on one host of restores.  ``swapped``: begun there and neither committed nor undone."""
+
+    swapped: tuple[str, ...] = ()
+    staged: tuple[str, ...] = ()
+    barred: str = ""  # the id of the restore for which no etcd may start
+    mounted: str = ""  # a data directory that is a mount point, and so cannot be renamed
+    aside: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)  # id to bytes and time
+    clients: frozenset[str] = frozenset()  # addresses connected to the client port, but for the host's own
+
+    @property
+    def unfinished(self) -> str:
+        """The id of a restore that was cut short after its first change, else ''."""
+        return next(iter(self.swapped), self.barred)
+
+
+def look(host: Host) -> Side:
+    """What is on the host of restores; reads only."""
+    return parse(_run(host, "look"))
+
+
+def parse(text: str) -> Side:
+    """The answer of ``look``."""
+    rows = [line.split("\t") for line in text.splitlines()]
+    kinds = ("swapped", "staged", "restoring", "mounted")
+    values = {kind: tuple(row[1] for row in rows if row[0] == kind) for kind in kinds}
+    aside = {}
+    for row in rows:
+        if row[0] == "aside":
+            size, seconds = row[2].split()
+            aside[row[1]] = int(size), datetime.fromtimestamp(int(seconds), UTC)
+    return Side(
+        swapped=values["swapped"],
+        staged=values["staged"],
+        barred=next(iter(values["restoring"]), ""),
+        mounted=next(iter(values["mounted"]), ""),
+        aside=aside,
+        clients=frozenset(_address(row[2]) for row in rows if row[0] == "client" and row[1] != row[2]),
+    )
+
+
+def _address(text: str) -> str:
+    """An address of /proc/net/tcp: words in the byte order of the machine, little-endian on amd64 and arm64."""
+    words = [bytes.fromhex(text[at : at + 8])[::-1] for at in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """One restore: its ``id`` is in its folder's name on every host, its ``token`` is the new incarnation's."""
+
+    id: str
+    token: str
+    version: str
+    scheme: str
+    members: Sequence[Member]
+    size: int
+    sha256: str
+    raw: bool = False
+
+    @property
+    def bump(self) -> int:
+        """By how much revisions are raised, so that no client sees one twice; 0 where the release cannot do it."""
+        return BUMP if etcd.can_bump(self.version) else 0
+
+    def stage(self, host: Host, path: Path, advance: Callable[[int], None]) -> None:
+        """Send the snapshot and restore it beside the old data.  Nothing that runs is touched."""
+        member = next(member for member in self.members if member.name == host.name)
+        flags = [
+            f"--name={member.name}",
+            f"--initial-cluster={','.join(f'{each.name}={self._url(each)}' for each in self.members)}",
+            f"--initial-cluster-token={self.token}",
+            f"--initial-advertise-peer-urls={self._url(member)}",
+            *(["--skip-hash-check"] if self.raw else []),
+            *([f"--bump-revision={self.bump}", "--mark-compacted"] if self.bump else []),
+        ]
+        tool = "etcdctl" if self.version.startswith("3.4.") else "etcdutl"
+        program = f"{layout.RELEASES}/{self.version}/{tool}"
+        stdin = _counted(chunks_of(path), advance)
+        _run(host, "stage", self.id, str(self.size), self.sha256, program, *flags, stdin=stdin, timeout=SECONDS)
+
+    def discard(self, host: Host) -> None:
+        """Delete what ``stage`` made."""
+        _run(host, "undo", self.id)
+
+    def halt(self, host: Host) -> None:
+        """Stop etcd, and let none start until ``release``; proves that none runs."""
+        _run(host, "halt", self.id)
+
+    def swap(self, host: Host) -> None:
+        """The old data directory out, the restored one in: two renames."""
+        _run(host, "swap", self.id)
+
+    def release(self, host: Host) -> None:
+        """etcd may start again."""
+        _run(host, "release")
+
+    def commit(self, host: Host) -> None:
+        """The restore has come to its good end: the old data is set aside under the restore's id."""
+        _run(host, "commit", self.id)
+
+    def _url(self, member: Member) -> str:
+        return member.url(self.scheme, layout.PEER_PORT)
+
+
+def undo(host: Host, id_: str) -> None:
+    """Put the old data and configuration of restore ``id_`` back.  No etcd runs afterwards, none is kept from it."""
+    _run(host, "undo", id_)
+
+
+def commit(host: Host, id_: str) -> None:
+    """Finish restore ``id_``, which a run had left swapped."""
+    _run(host, "commit", id_)
+
+
+def drop(host: Host, id_: str) -> None:
+    """Delete the data that restore ``id_`` had set aside."""
+    _run(host, "drop", id_)
+
+
+def _run(host: Host, *words: str, stdin: bytes | Iterable[bytes] = b"", timeout: float | None = None) -> str:
+    return host.run(layout.script("restore"), *words, stdin=stdin, timeout=timeout).stdout
+
+
+def _counted(chunks: Iterable[bytes], advance: Callable[[int], None]) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk)
+        advance(done)

@@ -1,0 +1,101 @@
+"""backup: the guide's `snapshot save`, from the member that suits best, proven before it counts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from etcdops import gate
+from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
+from etcdops.etcd import View
+from etcdops.run import Run
+from etcdops.snapshots import store as stores
+from etcdops.snapshots.manifest import Manifest
+from etcdops.snapshots.take import ROOM, take
+from etcdops.steps import snapshots
+
+MIB = 1 << 20
+
+
+def backup(run: Run) -> None:
+    """Take a snapshot, prove it, put it and its manifest into the store, and drop what ``backup.keep`` lets go."""
+    began = time.monotonic()
+    run.ui.step(f"Look at {', '.join(run.names)}")
+    views = run.fleet.map(gate.ask)
+    with stores.open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
+        run.ui.step(f"Back up {run.config.cluster.name} to {store.where}")
+        path = work / "snapshot.db"
+        manifest = from_cluster(run, views, path)
+        with run.ui.transfer("store") as progress:
+            store.add(path, manifest, progress)
+        dropped = snapshots.prune_store(run, store)
+    seconds = time.monotonic() - began
+    for view in views.values():
+        if isinstance(view, OpsError):
+            run.ui.warn(f"{view} (the backup is whole without it)")
+    manifest = manifest.model_copy(update={"encrypted": run.config.backup.age is not None})
+    shown = manifest.model_dump(mode="json", exclude={"stored_size", "stored_sha256"})
+    document = {"name": manifest.name, "file": manifest.file, "store": store.where, **shown, "pruned": dropped}
+    run.emit(
+        document,
+        lambda: run.ui.result(
+            f"{manifest.file}: revision {manifest.revision}, {manifest.size / MIB:.1f} MiB from {manifest.member}, "
+            f"proven, in {store.where}, in {seconds:.1f} s"
+        ),
+    )
+
+
+def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> Manifest:
+    """A proven snapshot of the cluster as it is now, in ``path``; the next member is asked where one fails."""
+    names = _candidates(views)
+    if not names:
+        reasons = gate.judge(run.config, views).reasons
+        raise Unhealthy(
+            f"no backup: no member can commit: {'; '.join(reasons)}",
+            hint="inv status; inv recover, if that is for good",
+        )
+    failed: list[OpsError] = []
+    for name in names:
+        try:
+            return from_member(run, views, name, path, quorum=True)
+        except HostError as error:
+            failed.append(error)
+            path.unlink(missing_ok=True)
+            run.ui.warn(f"{error}; {'trying the next member' if name != names[-1] else 'no member is left to try'}")
+    raise HostsFailed(failed, hint="there is no backup of this run; inv status")
+
+
+def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path: Path, *, quorum: bool) -> Manifest:
+    """A proven snapshot of one member, in ``path``."""
+    view = views[name]
+    size = view.status.db_size if isinstance(view, View) and view.status else 0
+    free = shutil.disk_usage(path.parent).free
+    if free < size + ROOM:
+        raise OpsError(
+            f"{path.parent}: {free // MIB} MiB free, {(size + ROOM) // MIB} MiB needed",
+            hint="free some space there, or set backup.dir to another disk",
+        )
+    with run.ui.transfer("fetch from") as progress:
+
+        def work(host: object) -> Manifest:
+            return take(
+                run.fleet[name],
+                run.config.cluster.name,
+                path,
+                quorum=quorum,
+                advance=lambda done: progress(name, done, max(done, size)),
+            )
+
+        return run.fleet.all(work, [name])[name]
+
+
+def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:
+    """Voters that can commit: followers first, who have the disk to themselves, the leader last."""
+    fit = {
+        name: view.status
+        for name, view in views.items()
+        if isinstance(view, View) and view.healthy and view.status and not view.status.learner
+    }
+    return sorted(fit, key=lambda name: (fit[name].is_leader, -fit[name].applied))
