@@ -84,9 +84,11 @@ class S3Store:
         self._client.close()
 
     def _is_there(self, name: str) -> bool:
+        """Asked of the list: a HEAD request needs the same right, and its refusals have no words."""
+        key = self._prefix + name
         with self._doing():
-            found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=self._prefix + name, MaxKeys=1)
-        return bool(found.get("Contents"))
+            found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1).get("Contents", [])
+        return any(each["Key"] == key for each in found)
 
     def _upload(self, name: str, chunks: Iterable[bytes], size: int) -> bool:
         """Send the object in parts, each with its SHA-256; whether the server has checked them all.

@@ -57,6 +57,7 @@ class SftpStore:
                 self._put(sftp, document, iter([data]), _sha256(data))
             except BaseException:
                 with suppress(OpsError):
+                    sftp.remove(document)
                     sftp.remove(target)
                 raise
         return manifest
@@ -77,12 +78,12 @@ class SftpStore:
 
     @contextmanager
     def _open(self) -> Iterator[Sftp]:
-        """The connection, made when first needed; errors name the host and the section."""
+        """The connection, made when first needed or lost since; errors name the host and the section."""
         from etcdops.ssh.sftp import Sftp
 
         section = self._section
         try:
-            if self._sftp is None:
+            if self._sftp is None or not self._sftp.alive:
                 self._sftp = Sftp(self._ssh, self._resolve, section.host, section.user, section.port)
             yield self._sftp
         except HostError as error:

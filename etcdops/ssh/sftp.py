@@ -76,6 +76,11 @@ class Sftp:
             self._dialer.close()
             raise
 
+    @property
+    def alive(self) -> bool:
+        """Whether the connection is open, as far as anybody noticed."""
+        return self._link.alive
+
     def close(self) -> None:
         """Close the connection."""
         self._dialer.close()
@@ -236,6 +241,7 @@ class Sftp:
             raise HostError(f"{path}: {self._link.user} may not do this there", hint="whose is the folder?") from None
         except (EOFError, OSError, SFTPError, SSHException) as error:
             if not self._link.alive or isinstance(error, EOFError | SSHException):
+                self.close()  # in case only the channel is: whoever asks next connects again
                 raise HostError(
                     f"{path}: the connection was lost", hint="is the host up?  then run the same again"
                 ) from None

@@ -143,6 +143,12 @@ def test_what_the_server_has_checked_is_not_read_back(
     assert reads == [f"{manifest.name}.json"]
 
 
+def test_a_copy_of_a_manifest_under_another_name_is_in_nobodys_way(s3: S3Server, tmp_path: Path) -> None:
+    manifest = make(tmp_path / "source", 100)
+    (s3.bucket / f"{manifest.name}.json.old").touch()
+    S3Store(s3.section()).add(tmp_path / "source", manifest, quiet)
+
+
 def test_more_objects_than_one_page_holds(s3: S3Server, tmp_path: Path) -> None:
     store = S3Store(s3.section())
     for number in range(1200):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import time
@@ -15,7 +16,7 @@ import pytest
 from etcdops.config import SftpSection
 from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.snapshots.sftp import SftpStore
-from tests.stores.conftest import SFTP_ONLY
+from tests.stores.conftest import SFTP_ONLY, children
 from tests.stores.snapshot import make, quiet
 
 if TYPE_CHECKING:
@@ -169,12 +170,32 @@ def test_the_connection_breaks_in_the_middle(ground: Ground, tmp_path: Path, han
 
     error = refused(lambda: store.add(tmp_path / "source", manifest, cut))
     assert "the connection was lost" in error.message
-    again = store_on(ground, sshd, str(ground.folder / "backups"))
-    assert again.manifests() == again.damaged == []
-    again.add(tmp_path / "source", manifest, quiet)
-    assert again.manifests() == [manifest]
-    refused(lambda: again.fetch(manifest, tmp_path / "target", cut))
+    assert store.manifests() == store.damaged == []
+    store.add(tmp_path / "source", manifest, quiet)
+    assert store.manifests() == [manifest]
+    refused(lambda: store.fetch(manifest, tmp_path / "target", cut))
     assert not (tmp_path / "target").exists()
+    store.close()
+
+
+def test_a_server_that_hangs_is_given_up(ground: Ground, tmp_path: Path) -> None:
+    sshd = ground.sshd(SUBSYSTEM)
+    store = store_on(ground, sshd, str(ground.folder / "backups"), command_timeout=1.0)
+    stopped: list[int] = []
+
+    def stop(name: str, done: int, total: int) -> None:
+        if not stopped:
+            stopped.extend(children(sshd.process.pid))
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+    manifest = make(tmp_path / "source", 60_000_000)
+    error = refused(lambda: store.add(tmp_path / "source", manifest, stop))
+    assert error.message.endswith("no answer within 1 s")
+    for pid in stopped:
+        os.kill(pid, signal.SIGKILL)
+    assert store.manifests() == store.damaged == []
+    store.close()
 
 
 def test_unfinished_files_of_killed_runs_go_after_a_day(ground: Ground, tmp_path: Path) -> None:
