@@ -57,8 +57,8 @@ def verify(run: Run, which: str, drill: Callable[[Run, Source], dict[str, Any]] 
     if not manifest:
         run.ui.warn(f"{source.name} has no manifest beside it: when and of which cluster it was taken, nothing tells")
     age = f", {span(datetime.now(UTC) - manifest.taken)} old, from {manifest.member}" if manifest else ""
-    text = f"{source.name}: proven{' and restored' if drill else ''}: revision {proof.revision}, {keys} keys, "
-    run.emit(document, lambda: run.ui.result(f"{text}{_size(proof.size)}{age}"))
+    text = f"{source.name}: proven: revision {proof.revision}, {keys} keys, "
+    run.emit(document, lambda: run.ui.result(f"{text}{_size(proof.size)}{age}{_drilled(document['drill'])}"))
 
 
 def prune(run: Run) -> None:
@@ -170,6 +170,17 @@ def _facts(source: Source) -> dict[str, Any]:
     }
 
 
+def _drilled(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    held = [
+        what
+        for key, what in (("hash_as_in_manifest", "its manifest"), ("hash_as_in_cluster", "the cluster"))
+        if found.get(key)
+    ]
+    return f"; restored on {found['on']}: " + (f"the same data as {' and '.join(held)}" if held else "it serves")
+
+
 def _row(manifest: Manifest) -> dict[str, Any]:
     return {"name": manifest.name, "file": manifest.file, **manifest.model_dump(mode="json")}
 
@@ -196,4 +207,4 @@ def _show(run: Run, where: str, manifests: list[Manifest], now: datetime) -> Non
 
 
 def _size(size: int) -> str:
-    return f"{size / MIB:.1f} MiB"
+    return f"{size / MIB:.1f} MiB" if size >= MIB else f"{size / 1024:.0f} KiB"
