@@ -154,19 +154,73 @@ def etcdctl(run: Run) -> None:
         raise Exit(code=code)
 
 
-@task("json", name="list")
-def snapshot_list(run: Run) -> None:
+@task("json")
+def backup(run: Run) -> None:
+    """Take a snapshot and prove it; safe in cron.
+
+    From a healthy member, checked there and here, with a manifest beside it, in backup.dir (or the store that
+    config.yaml names). Then backup.keep decides which old ones go. A failed attempt leaves nothing behind.
+    """
+    steps.backup.backup(run)
+
+
+@task(
+    "dry_run",
+    "yes",
+    bare=["snapshot"],
+    help={
+        "snapshot": "A file, the name of a backup, or latest",
+        "raw": "It is a member/snap/db from a dead member's disk, whose content nothing vouches for.",
+        "of_cluster": "The cluster that it is of, where that is not this one",
+    },
+)
+def restore(run: Run, snapshot: str, raw: bool = False, of_cluster: str = "") -> None:
+    """Restore the whole cluster from a backup, or nothing.
+
+    Proves it, restores it on every host beside the old data, takes a last snapshot, and only then stops the cluster,
+    swaps the data and starts it. If anything fails, the old data is put back and the old cluster started. Works on
+    fresh hosts, too. The old data is set aside, not deleted. After a run that was killed: the same command again, or
+    restore-undo.
+    """
+    steps.restore.restore(run, snapshot, raw=raw, of_cluster=of_cluster)
+
+
+@task("dry_run", "yes")
+def restore_undo(run: Run) -> None:
+    """Put the old data back where a restore was cut short."""
+    steps.restore.undo(run)
+
+
+@task("json", name="list", help={"set_aside": "The data that restores have set aside on the hosts instead"})
+def snapshot_list(run: Run, set_aside: bool = False) -> None:
     """List the backups in the store, newest first."""
-    steps.snapshots.list_(run)
+    if set_aside:
+        steps.aside.list_(run)
+    else:
+        steps.snapshots.list_(run)
 
 
-@task("json", bare=["snapshot"], name="verify", help={"snapshot": "A file, the name of a backup, or latest"})
-def snapshot_verify(run: Run, snapshot: str) -> None:
+@task("dry_run", "yes", bare=["name"], help={"name": "As snapshot.list --set-aside shows it"})
+def drop(run: Run, name: str) -> None:
+    """Delete data that a restore has set aside."""
+    steps.aside.drop(run, name)
+
+
+@task(
+    "json",
+    bare=["snapshot"],
+    name="verify",
+    help={
+        "snapshot": "A file, the name of a backup, or latest",
+        "drill": "Restore it into a throw-away etcd, too, and compare what it holds.",
+    },
+)
+def snapshot_verify(run: Run, snapshot: str, drill: bool = False) -> None:
     """Prove a backup from its bytes; changes nothing.
 
     Its SHA-256, every page of the database in it, and that it is the one that its manifest describes.
     """
-    steps.snapshots.verify(run, snapshot)
+    steps.snapshots.verify(run, snapshot, steps.drill.drill if drill else None)
 
 
 @task("dry_run")
@@ -314,10 +368,13 @@ ns = Collection(
     put,
     del_,
     etcdctl,
+    backup,
+    restore,
+    restore_undo,
     verify,
     test,
 )
 
-ns.add_collection(Collection("snapshot", snapshot_list, snapshot_verify, prune, schedule, unschedule))
+ns.add_collection(Collection("snapshot", snapshot_list, snapshot_verify, prune, drop, schedule, unschedule))
 ns.add_collection(Collection("lab", up, down, lab_status, demo, off, on, cut, heal))
 ns.add_collection(Collection("dev", bench, lock, format_, pictures_))

@@ -12,7 +12,7 @@ timeout "$2" systemctl "$1" etcd.service 2>/dev/null && exit 0
 status=$?
 [ $status = 124 ] && echo "not ready after $2 s"
 systemctl show etcd.service --property=AssertResult | grep no
-[ ! -e /var/lib/etcd/restoring ] || echo 'a restore was cut short here: inv restore again, or inv restore --undo'
+[ ! -e /var/lib/etcd/restoring ] || echo 'a restore was cut short here: inv restore again, or inv restore-undo'
 # What this start said, and not what the process before it said while it stopped.
 id=$(systemctl show etcd.service --property=InvocationID --value)
 journalctl _SYSTEMD_INVOCATION_ID="$id" --lines=200 --output=cat --no-pager 2>/dev/null

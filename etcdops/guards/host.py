@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from etcdops import etcd, layout
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
-from etcdops.facts import HostFacts
+from etcdops.facts import HostFacts, fingerprints
 from etcdops.keystore import MemberPki
 from etcdops.release import architecture
 
@@ -75,7 +74,7 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
     if facts.barred:
         yield finding(
             f"restore {facts.barred} was cut short here",
-            "inv restore with the same snapshot goes on from there; inv restore --undo puts the old data back",
+            "inv restore with the same snapshot goes on from there; inv restore-undo puts the old data back",
         )
     if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
         return  # not ours
@@ -135,19 +134,22 @@ def strangers(facts: HostFacts, pki: MemberPki) -> Iterator[Refused]:
     """A member with data that does not trust the CA which its next certificates come from.
 
     They would cut it off from the other members and from clients.  A change of CA goes by way of a bundle that holds
-    both, on every host, before the new one issues anything (etcd-operations 3.11).
+    both, on every host, and read by every member, before the new one issues anything (etcd-operations 3.11).
     """
     for path, issuer in ((layout.CLIENT_CA, pki.client_issuer), (layout.PEER_CA, pki.peer_issuer)):
         theirs = facts.trust.get(path, "")
-        if facts.has_data and theirs and not (issuer and _certificates(issuer.decode()) & _certificates(theirs)):
+        if not (facts.has_data and theirs):
+            continue
+        ours = fingerprints((issuer or b"").decode())
+        if not ours & fingerprints(theirs):
             yield Refused(
                 f"{path} there does not hold the CA that issues in pki.dir here",
                 host=facts.name,
                 hint="put the pki folder that this cluster was deployed with in its place",
             )
-
-
-def _certificates(bundle: str) -> set[str]:
-    """The certificates of a PEM bundle, whatever stands around them."""
-    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", bundle, re.DOTALL)
-    return {"".join(block.split()) for block in blocks}
+        elif not ours & facts.loaded(path):
+            yield Refused(
+                f"runs with an older {path}, without the CA that issues in pki.dir here",
+                host=facts.name,
+                hint="inv restart makes it read the file; then the same again",
+            )

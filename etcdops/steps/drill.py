@@ -20,6 +20,7 @@ from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof
 from etcdops.snapshots.store import chunks_of, workspace
 from etcdops.steps import content
+from etcdops.steps.snapshots import Source
 
 SECONDS = 1800  # that a drill may take, sending included
 START = 300  # seconds that the throw-away member may take to load its database
@@ -44,8 +45,10 @@ sh -c "$DRILL" drill "$programs" "$folder/snapshot.db" "$folder" "$@"
 """
 
 
-def drill(run: Run, path: Path, manifest: Manifest | None, proof: Proof) -> dict[str, Any]:
-    """Restore, start, compare; what was found, for a person and for --json.  Raises when anything differs."""
+def drill(run: Run, source: Source) -> dict[str, Any]:
+    """Restore, start, compare; what was found, for --json.  ``OpsError`` when anything differs."""
+    path, proof, manifest = source.path, source.proof, source.manifest
+    run.ui.step("Restore it into a throw-away etcd")
     words = [str(START), str(proof.revision), *(["--skip-hash-check"] if proof.raw else [])]
     with _programs(run) as programs:
         if programs:
@@ -56,7 +59,7 @@ def drill(run: Run, path: Path, manifest: Manifest | None, proof: Proof) -> dict
     found = content.parse(answer)
     if found.revision != proof.revision:
         raise OpsError(f"restored, it is at revision {found.revision}, and the file says {proof.revision}")
-    result: dict[str, Any] = {"drill": where, "revision": found.revision, "keys": found.keys, "hash": found.hash}
+    result: dict[str, Any] = {"on": where, "revision": found.revision, "keys": found.keys, "hash": found.hash}
     if manifest:
         if manifest.keys is not None and found.keys != manifest.keys:
             raise OpsError(f"restored, it has {found.keys} keys, and its manifest says {manifest.keys}")

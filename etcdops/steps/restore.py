@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from etcdops import apply, desired, gate, guards, restoration
 from etcdops.config import Config
@@ -258,7 +259,7 @@ def _discard(run: Run, plan: Restoration) -> None:
     run.ui.line("what was staged is deleted again; the cluster was not touched")
 
 
-def _rescue(run: Run, cluster: Cluster, store: stores.Store, work: stores.Path) -> None:
+def _rescue(run: Run, cluster: Cluster, store: stores.Store, work: Path) -> None:
     """A last snapshot of what is about to be replaced, while somebody can still give it."""
     if not cluster.views:
         return
@@ -323,7 +324,7 @@ def _check(run: Run, plan: Restoration, cluster: Cluster, source: Source) -> gat
         run.ui.warn(f"{alarm}: it came with the snapshot")
     expected = source.proof.revision + plan.bump
     found = run.fleet.all(lambda host: content.ask(host, expected))
-    content.compare(found, source, expected, bumped=bool(plan.bump))
+    content.compare(found, source.manifest, expected, bumped=bool(plan.bump))
     return views
 
 
@@ -338,7 +339,7 @@ def _roll_back(run: Run, plan: Restoration, cluster: Cluster, error: BaseExcepti
     except OpsError as trouble:
         for line in getattr(trouble, "errors", [trouble]):
             run.ui.warn(f"{line}")
-        run.ui.warn("the old cluster is not back yet: inv restore --undo does it, once the hosts answer")
+        run.ui.warn("the old cluster is not back yet: inv restore-undo does it, once the hosts answer")
         return
     ids = ", ".join(f"{each:x}" for each in cluster.ids)
     run.ui.line(f"the old data is back; the old cluster {f'({ids}) serves again' if ids else 'did not run before'}")

@@ -70,7 +70,7 @@ def test_folder(host: Host) -> None:
     folder = host.file(SSL)
     assert (oct(folder.mode), folder.user, folder.group) == ("0o750", "root", "etcd")
     assert sorted(folder.listdir()) == [
-        "ca.pem", "peer-ca.pem", "peer-key.pem", "peer.pem", "server-key.pem", "server.pem",
+        "ca.pem", "peer-ca.pem", "peer-key.pem", "peer.pem", "server-key.pem", "server.pem", "trust.env",
     ]  # fmt: skip
     assert host.file(f"{SSL}/server-key.pem").linked_to == f"{SSL}/server.pem"
     assert host.file(f"{SSL}/peer-key.pem").linked_to == f"{SSL}/peer.pem"

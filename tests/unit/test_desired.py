@@ -38,7 +38,17 @@ from tests.unit.build import (
     view,
 )
 
-PKI = MemberPki(b"client CA\n", b"peer CA\n", Pair(b"server\n", b"server key\n"), Pair(b"peer\n", b"peer key\n"))
+
+def ca(name: str) -> bytes:
+    return f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n".encode()
+
+
+PKI = MemberPki(ca("client"), ca("peer"), Pair(b"server\n", b"server key\n"), Pair(b"peer\n", b"peer key\n"))
+TRUST = b"""\
+# For the environment of etcd, which reads its CA files at start only
+ETCDOPS_CLIENT_CA=948fe603f61dc036
+ETCDOPS_PEER_CA=2ffc1d06387ef8bb
+"""
 VERSIONS = ("3.4.23", "3.5.1", "3.5.30", "3.6.16", "3.7.3")
 JSON = '{"maxsize":100,"compress":true}'
 EXTRAS: dict[str, Any] = {
@@ -268,8 +278,9 @@ def test_distribute() -> None:
         User(),
         Directory("/etc/etcd", 0o755),
         Directory("/etc/etcd/ssl", 0o750, "root:etcd"),
-        File("/etc/etcd/ssl/ca.pem", b"client CA\n"),
-        File("/etc/etcd/ssl/peer-ca.pem", b"peer CA\n"),
+        File("/etc/etcd/ssl/ca.pem", ca("client")),
+        File("/etc/etcd/ssl/peer-ca.pem", ca("peer")),
+        File("/etc/etcd/ssl/trust.env", TRUST),
         File("/etc/etcd/ssl/server.pem", b"server\nserver key\n", 0o600, ETCD),
         Link("/etc/etcd/ssl/server-key.pem", "server.pem"),
         File("/etc/etcd/ssl/peer.pem", b"peer\npeer key\n", 0o600, ETCD),
@@ -279,7 +290,7 @@ def test_distribute() -> None:
 
 def test_distribute_before_the_certificates_exist() -> None:
     resources = desired.distribute(want(config(), pki=MemberPki(None, None, None, None)))
-    assert [each.content for each in resources if isinstance(each, File)] == 4 * [None]
+    assert [each.content for each in resources if isinstance(each, File)] == 5 * [None]
 
 
 def test_distribute_of_a_plain_http_cluster() -> None:
@@ -335,7 +346,7 @@ def test_keys_are_for_etcd_alone_and_nothing_is_writable_by_others() -> None:
 def started(config: Config, facts: HostFacts | None = None, **known: Any) -> HostFacts:
     """A member that runs with exactly what ``config`` asks for."""
     facts = facts or serving()
-    return replace(facts, running=conf(want(config, facts)), **known)
+    return replace(facts, running={**conf(want(config, facts)), **parse_conf(TRUST.decode())}, **known)
 
 
 def test_no_restart_when_it_runs_with_what_it_should() -> None:
@@ -386,11 +397,12 @@ def test_a_setting_that_was_taken_out_needs_a_restart() -> None:
 @pytest.mark.parametrize(
     ("pki", "why"),
     [
-        (replace(PKI, client_ca=b"another CA\n"), "unit or CA changed"),
-        (replace(PKI, peer_ca=b"another CA\n"), "unit or CA changed"),
+        (replace(PKI, client_ca=ca("another")), "unit or CA changed"),
+        (replace(PKI, peer_ca=ca("peer") + ca("another")), "unit or CA changed"),
+        (replace(PKI, peer_ca=b"# since 2026\n" + ca("peer")), ""),
         (replace(PKI, server=Pair(b"renewed\n", b"new key\n"), peer=Pair(b"renewed\n", b"new key\n")), ""),
     ],
-    ids=["client CA", "peer CA", "leaves, which etcd reads at each handshake"],
+    ids=["client CA", "peer CA", "a comment beside the CA", "leaves, which etcd reads at each handshake"],
 )
 def test_restart_for_certificates(pki: MemberPki, why: str) -> None:
     assert desired.needs_restart(want(config(), started(config()), pki=pki)) == why

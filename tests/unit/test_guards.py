@@ -11,7 +11,7 @@ from etcdops import guards, layout
 from etcdops.config import Config
 from etcdops.errors import Refused
 from etcdops.etcd import View
-from etcdops.facts import HostFacts, Listener, UnitFact
+from etcdops.facts import TRUST, HostFacts, Listener, UnitFact, fingerprints
 from etcdops.keystore import MemberPki
 from tests.unit.build import (
     ACTIVE,
@@ -466,3 +466,32 @@ def test_strangers(facts: HostFacts, paths: list[str]) -> None:
         f"etcd01: {path} there does not hold the CA that issues in pki.dir here" for path in paths
     ]
     assert all("pki folder" in finding.hint for finding in found)
+
+
+def running_with(client: str, peer: str, **known: Any) -> HostFacts:
+    """On disk stands a bundle of the old CAs and ours, whatever the process has read."""
+    told = {
+        variable: ",".join(fingerprints(text)) for variable, text in zip(TRUST.values(), (client, peer), strict=True)
+    }
+    both = {layout.CLIENT_CA: pem("old", "client"), layout.PEER_CA: pem("old", "peer")}
+    return serving(trust=both, running={**serving().running, **told}, **known)
+
+
+@pytest.mark.parametrize(
+    ("facts", "paths"),
+    [
+        (running_with(pem("old", "client"), pem("old", "peer")), []),
+        (running_with(pem("old"), pem("old", "peer")), [layout.CLIENT_CA]),
+        (running_with(pem("old", "client"), pem("old")), [layout.PEER_CA]),
+        (running_with("", pem("old", "peer")), [layout.CLIENT_CA]),
+        (running_with(pem("client"), pem("peer")), []),
+        (trusting(pem("old", "client"), pem("old", "peer"), running={}, unit=UnitFact()), []),
+    ],
+    ids=["both", "old client CA", "old peer CA", "none", "ours alone", "stopped: the next start reads them"],
+)
+def test_a_ca_that_was_not_read_yet_is_not_trusted_yet(facts: HostFacts, paths: list[str]) -> None:
+    found = list(guards.strangers(facts, MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())))
+    assert [str(finding) for finding in found] == [
+        f"etcd01: runs with an older {path}, without the CA that issues in pki.dir here" for path in paths
+    ]
+    assert all("inv restart" in finding.hint for finding in found)

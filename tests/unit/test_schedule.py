@@ -151,7 +151,7 @@ case "$*" in
 'endpoint status'*) cat "$FAKE/status" ;;
 'member list') cat "$FAKE/members" ;;
 'endpoint health') [ -e "$FAKE/healthy" ] ;;
-'get etcdops'*) cat "$FAKE/revision" ;;
+'get etcdops'*) cat "$FAKE/revision"; [ ! -e "$FAKE/then" ] || mv "$FAKE/then" "$FAKE/revision" ;;
 'get '*) echo '"Count" : 7' ;;
 'snapshot save'*) shift 2; [ ! -e "$FAKE/broken" ] || { echo '{"level":"warn"}'; echo 'Error: rpc error' ; exit 1; }
     cp "$FAKE/snapshot" "$1" ;;
@@ -344,6 +344,7 @@ def flipped(one: Member) -> None:
 
 def stale(one: Member) -> None:
     one.tell("revision", '"Revision" : 43\n')
+    one.tell("then", '"Revision" : 44\n')
 
 
 def unreadable(one: Member) -> None:
@@ -435,6 +436,14 @@ def test_names_and_urls_of_others_cannot_break_the_manifest(member: Callable[...
     by_name = {each.name: each for each in manifest.members}
     assert by_name[r'"\x"'].peer_urls == ("https://a:2380", "https://b:2380")
     assert by_name[""].client_urls == ()
+
+
+def test_newest_revisions_that_compaction_has_removed(member: Callable[..., Member]) -> None:
+    """They were deletions; the database ends before the cluster's revision, which has not moved since."""
+    one = member()
+    one.tell("found", '"Revision" : 0\n')
+    one.makes()
+    assert Manifest.read(next(one.dir.glob("*.json"))).revision == 41
 
 
 def test_without_etcdutl_and_counts(member: Callable[..., Member]) -> None:
