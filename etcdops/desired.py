@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from etcdops import layout
 from etcdops.config import Config, Member
 from etcdops.etcd import default_settings
-from etcdops.facts import HostFacts, parse_conf
+from etcdops.facts import TRUST, HostFacts, fingerprints, parse_conf
 from etcdops.keystore import MemberPki
 from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, User
 from etcdops.release import architecture
@@ -58,6 +58,7 @@ def distribute(want: Want) -> list[Resource]:
         Directory(layout.SSL_DIR, 0o750, f"root:{layout.USER}"),
         File(layout.CLIENT_CA, pki.client_ca),
         File(layout.PEER_CA, pki.peer_ca),
+        File(layout.TRUST, _trust(pki)),
         File(layout.SERVER, pki.server_pem, 0o600, ETCD),
         Link(layout.SERVER_KEY, "server.pem"),
         File(layout.PEER, pki.peer_pem, 0o600, ETCD),
@@ -154,7 +155,7 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
         token=want.token,
         state="existing" if identity(want) else "new",
         settings={**default_settings(cluster.version), **own},
-        fingerprint=_fingerprint(want, unit),
+        fingerprint=hashlib.sha256(unit).hexdigest()[:16],
     )
 
 
@@ -166,7 +167,8 @@ def needs_restart(want: Want) -> str:
     if facts.running_version != version:
         return f"etcd {facts.running_version or 'of another source'} -> {version}"
     unit = _unit(want)
-    new, old = (_effective(settings) for settings in (parse_conf(etcd_conf(want, unit).decode()), facts.running))
+    asked = etcd_conf(want, unit) + (_trust(want.pki) or b"" if want.pki else b"")
+    new, old = (_effective(settings) for settings in (parse_conf(asked.decode()), facts.running))
     names = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
     flags = [name.removeprefix("ETCD_").lower().replace("_", "-") for name in names if name.startswith("ETCD_")]
     return ", ".join(flags) or ("unit or CA changed" if names else "")
@@ -181,11 +183,13 @@ def _effective(settings: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in settings.items() if not name.startswith("ETCD_INITIAL_")}
 
 
-def _fingerprint(want: Want, unit: bytes) -> str:
-    digest = hashlib.sha256(unit)
-    if want.pki:
-        digest.update((want.pki.client_ca or b"") + (want.pki.peer_ca or b""))
-    return digest.hexdigest()[:16]
+def _trust(pki: MemberPki) -> bytes | None:
+    """Which CAs are in the two files: beside them, so that it is as new as they are; None before there are any."""
+    if pki.client_ca is None or pki.peer_ca is None:
+        return None
+    bundles = {layout.CLIENT_CA: pki.client_ca, layout.PEER_CA: pki.peer_ca}
+    lines = [f"{TRUST[path]}={','.join(sorted(fingerprints(pem.decode())))}\n" for path, pem in bundles.items()]
+    return b"# For the environment of etcd, which reads its CA files at start only\n" + "".join(lines).encode()
 
 
 def _flag_value(value: object) -> str:

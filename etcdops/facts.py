@@ -6,6 +6,7 @@ The shell half is files/host.sh and files/etcd.sh; their answer is one ``KEY<tab
 from __future__ import annotations
 
 import base64
+import hashlib
 import ipaddress
 import json
 import re
@@ -21,11 +22,14 @@ from etcdops.ssh import Host
 WAIT = 4  # seconds that etcd may take for one answer; a member without quorum takes them all
 
 MANAGED_PATHS = (
-    layout.CONF_DIR, layout.CONF, layout.IDENTITY, layout.SSL_DIR, layout.CLIENT_CA, layout.PEER_CA,
+    layout.CONF_DIR, layout.CONF, layout.IDENTITY, layout.SSL_DIR, layout.CLIENT_CA, layout.PEER_CA, layout.TRUST,
     layout.SERVER, layout.SERVER_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT,
     layout.STATE_DIR, layout.RELEASES, layout.CURRENT,
     *(f"{layout.BIN_DIR}/{program}" for program in layout.PROGRAMS),
 )  # fmt: skip
+
+
+TRUST = {layout.CLIENT_CA: "ETCDOPS_CLIENT_CA", layout.PEER_CA: "ETCDOPS_PEER_CA"}  # variables of layout.TRUST
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,12 @@ class HostFacts:
         """The token of the incarnation that the host was set up for, '' when none is known."""
         return self.conf.get("ETCD_INITIAL_CLUSTER_TOKEN", "") or str(self.identity.get("token", ""))
 
+    def loaded(self, path: str) -> frozenset[str]:
+        """The fingerprints of the CAs that the process has read from ``path``, which it does at its start only;
+        where none runs, or one that does not tell, of those that stand there."""
+        told = self.running.get(TRUST[path])
+        return fingerprints(self.trust.get(path, "")) if told is None else frozenset(told.split(","))
+
     @property
     def is_running(self) -> bool:
         """Whether an etcd process lives, ready or not."""
@@ -173,6 +183,12 @@ def parse_conf(text: str) -> dict[str, str]:
             value = re.sub(r'\\([\\"$`])', r"\1", value[1:-1])
         settings[name] = value
     return settings
+
+
+def fingerprints(bundle: str) -> frozenset[str]:
+    """The certificates of a PEM bundle, whatever stands around them, each by a short digest of its own."""
+    blocks = re.findall(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", bundle, re.DOTALL)
+    return frozenset(hashlib.sha256("".join(block.split()).encode()).hexdigest()[:16] for block in blocks)
 
 
 def _environment(text: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ IDENTITY = f"{CONF_DIR}/identity.json"  # off the data disk: a lost disk must no
 SSL_DIR = f"{CONF_DIR}/ssl"
 CLIENT_CA = f"{SSL_DIR}/ca.pem"
 PEER_CA = f"{SSL_DIR}/peer-ca.pem"
+TRUST = f"{SSL_DIR}/trust.env"  # which CAs stand in the two files, for the environment of the process
 SERVER = f"{SSL_DIR}/server.pem"
 SERVER_KEY = f"{SSL_DIR}/server-key.pem"
 PEER = f"{SSL_DIR}/peer.pem"
