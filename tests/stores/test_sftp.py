@@ -148,9 +148,10 @@ def test_a_folder_that_is_not_ours(ground: Ground, tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_full_disk_there(ground: Ground, small_disk: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [9_000_000, 3_000_000], ids=["while it is sent", "among the last requests"])
+def test_a_full_disk_there(ground: Ground, small_disk: Path, tmp_path: Path, size: int) -> None:
     store = store_on(ground, ground.sshd(SUBSYSTEM), str(small_disk))
-    large, small = make(tmp_path / "large", 5_000_000), make(tmp_path / "small-one", 1_000_000)
+    large, small = make(tmp_path / "large", size), make(tmp_path / "small-one", 1_000_000)
     error = refused(lambda: store.add(tmp_path / "large", large, quiet))
     assert error.message.endswith(f"{large.file}.part: the disk there is full")
     assert list(small_disk.iterdir()) == []
