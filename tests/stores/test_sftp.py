@@ -89,6 +89,14 @@ def test_a_login_in_a_chroot(ground: Ground, tmp_path: Path) -> None:
             path.unlink() if path.is_file() else path.rmdir()
 
 
+def test_a_server_that_allows_one_session(ground: Ground, tmp_path: Path) -> None:
+    store = store_on(ground, ground.sshd(SUBSYSTEM, "MaxSessions 1"))
+    manifest = make(tmp_path / "source")
+    store.add(tmp_path / "source", manifest, quiet)
+    assert store.manifests() == [manifest]
+    store.close()
+
+
 @pytest.mark.parametrize(
     ("options", "words"), [((), "gives root no SFTP"), (("Subsystem sftp /bin/false",), "gives root no SFTP")]
 )
