@@ -95,6 +95,6 @@ def test_describes_its_file_and_no_other(tmp_path: Path) -> None:
     assert complaint(described, later) == (
         f"a.db: is not the file that {NAME}.json describes: sha256 is {sums[0]}, not {sums[1]}"
     )
-    assert "size is 20512, not 57376, revision is 6, not 36, sha256 is" in complaint(
+    assert "size is 24608, not 57376, revision is 6, not 36, sha256 is" in complaint(
         described.model_copy(update={"members": ()}), other
     )

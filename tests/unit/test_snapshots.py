@@ -1,0 +1,190 @@
+"""snapshot.list, snapshot.verify and snapshot.prune, on a folder of real snapshots."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdops.errors import OpsError, UsageError
+from etcdops.run import Run
+from etcdops.snapshots.manifest import Manifest
+from etcdops.snapshots.proof import prove
+from etcdops.snapshots.store import FolderStore
+from etcdops.steps import snapshots as steps
+from tests.unit import snapshots
+from tests.unit.snapshots import manifest, put
+from tests.unit.test_docs import documented
+
+WHOLE = snapshots.content("3.6.16")
+CONFIG = """
+cluster: {name: prod, version: 3.6.16}
+members: [{name: etcd01, address: 192.0.2.1}]
+backup: {dir: store, keep: {last: 1}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return put(tmp_path / "config.yaml", CONFIG.encode())
+
+
+@pytest.fixture
+def run(config: Path) -> Run:
+    return Run(config)
+
+
+def store(run: Run, hours: float = 0, data: bytes = WHOLE, **known: Any) -> Manifest:
+    """A backup from so many hours ago, in the store of ``run``."""
+    source = put(run.path.parent / "source", data)
+    known = {"taken": datetime.now(UTC) - timedelta(hours=hours), "members": prove(source).members, **known}
+    backups = FolderStore(run.config.resolve(run.config.backup.dir))
+    return backups.add(source, manifest(data, **known), lambda *bar: None)
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def names(run: Run) -> list[str]:
+    return sorted(path.name for path in run.config.resolve("store").iterdir())
+
+
+def test_list(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new = store(run, 50, keys=20), store(run, 2.5, cluster="other")
+    (run.config.resolve("store") / "prod-20260101T000000Z-r1.db").write_bytes(b"")
+    steps.list_(run)
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines() if "-r36" in line]
+    assert rows == [
+        [new.name, "2", "h", "36", "56", "KiB", "3.6.16", "etcd01", "no"],
+        [old.name, "2", "d", "36", "20", "56", "KiB", "3.6.16", "etcd01", "no"],
+    ]
+    assert err.startswith("warning: prod-20260101T000000Z-r1.db: has no manifest")
+
+
+def test_list_of_nothing(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    steps.list_(run)
+    assert printed(capsys) == [f"{run.config.resolve('store')}: no backup"]
+
+
+def test_keys_of_json_are_documented(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(config, json=True)
+    new = store(run, 1)
+    steps.list_(run)
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["backups"][0]["age_s"] // 60 == 60
+    assert [each["name"] for each in listed["backups"]] == [new.name]
+    steps.verify(run, "latest")
+    verified = json.loads(capsys.readouterr().out)
+    assert (verified["name"], verified["keys"], verified["manifest"]["name"]) == (new.name, 20, new.name)
+    page = (Path(__file__).parents[2] / "docs" / "snapshots.md").read_text()
+    rows = {key for row in listed["backups"] for key in row}
+    assert [key for key in (*listed, "name", "file", "age_s") if f"`{key}`" not in documented("snapshot.list")] == []
+    assert [key for key in rows - {"name", "file", "age_s"} if f"`{key}`" not in page] == []
+    assert [key for key in verified if f"`{key}`" not in documented("snapshot.verify")] == []
+
+
+def test_verify_latest_is_this_clusters(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    store(run, 30)
+    new = store(run, 3, keys=20)
+    store(run, 1, cluster="other")
+    steps.verify(run, "latest")
+    assert printed(capsys) == [f"{new.name}: proven: revision 36, 20 keys, 56 KiB, 3 h old, from etcd01"]
+    assert not [name for name in names(run) if name.startswith(".")]
+
+
+def test_verify_by_name_or_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    old = store(run, 30)
+    store(run, 1)
+    folder = run.config.resolve("store")
+    for which in (old.name, old.file, str(folder / old.file)):
+        steps.verify(run, which)
+        assert "proven: revision 36, 20 keys, 56 KiB, 30 h old" in printed(capsys)[0]
+
+
+def test_verify_a_file_without_manifest(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    steps.verify(run, str(put(run.path.parent / "a.db", WHOLE)))
+    out, err = capsys.readouterr()
+    assert out == "a.db: proven: revision 36, 20 keys, 56 KiB\n"
+    assert "warning: a.db has no manifest beside it" in err
+
+
+def test_what_a_drill_finds_is_part_of_it(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = store(run := Run(config, json=True))
+    steps.verify(run, "latest", lambda run, source: {"path": source.path.name})
+    assert json.loads(capsys.readouterr().out)["drill"] == {"path": new.file}
+
+
+def test_verify_finds_another_file(run: Run) -> None:
+    stored = store(run)
+    path = run.config.resolve("store") / stored.file
+    for data, said in {
+        WHOLE[:-40] + b"x" + WHOLE[-39:]: "the SHA-256 at its end is not that of its content",
+        snapshots.signed(WHOLE[:-32].replace(b"compaction", b"compactiOn")): "is not the file that",
+    }.items():
+        put(path, data)
+        for which in ("latest", stored.name, str(path)):
+            with pytest.raises(OpsError, match=said):
+                steps.verify(run, which)
+
+
+def test_verify_counts_keys(run: Run) -> None:
+    store(run, keys=21)
+    with pytest.raises(OpsError, match="holds 20 keys; the cluster had 21 at that revision"):
+        steps.verify(run, "latest")
+
+
+def test_another_clusters_file_with_this_ones_manifest(run: Run) -> None:
+    stored = store(run)
+    put(run.config.resolve("store") / stored.file, snapshots.content("other"))
+    with pytest.raises(OpsError, match="is another cluster's"):
+        steps.verify(run, str(run.config.resolve("store") / stored.file))
+    with pytest.raises(OpsError, match="has no backup of 'prod'"):  # its size is not that of the manifest
+        steps.verify(run, "latest")
+    with pytest.raises(OpsError, match=f"{stored.file}: has 24608 bytes instead of 57376"):
+        steps.verify(run, stored.name)
+
+
+@pytest.mark.parametrize("which", ["nothing", "prod-20260101T000000Z-r1"])
+def test_no_such_snapshot(run: Run, which: str) -> None:
+    with pytest.raises(UsageError, match=f"there is no file {which} here and no such backup in "):
+        steps.verify(run, which)
+
+
+def test_no_such_file(run: Run) -> None:
+    with pytest.raises(OpsError, match=r"/nowhere/a\.db: No such file or directory"):
+        steps.verify(run, "/nowhere/a.db")
+
+
+def test_prune(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(config)
+    oldest, older, newest = (store(run, hours) for hours in (50, 40, 1))
+    other = store(run, 100, cluster="other")
+    put(run.config.resolve("store") / "prod-20260101T000000Z-r1.db", b"")
+    before = names(run)
+    said = [f"{oldest.name}  would be deleted", f"{older.name}  would be deleted", f"{newest.name}  stays: last"]
+    steps.prune(Run(config, dry_run=True))
+    assert printed(capsys) == said
+    assert names(run) == before
+    steps.prune(run)
+    assert printed(capsys) == [line.replace("would be deleted", "deleted") for line in said]
+    assert names(run) == sorted(
+        ["prod-20260101T000000Z-r1.db", *(f"{each.name}.{kind}" for each in (newest, other) for kind in ("db", "json"))]
+    )
+    steps.prune(run)
+    assert printed(capsys) == [f"{newest.name}  stays: last", "nothing to do"]
+
+
+def test_nothing_is_deleted_that_nobody_asked_for(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(config, CONFIG.replace(", keep: {last: 1}", "").encode())
+    run = Run(config)
+    for hours in (5000, 4000, 1):
+        store(run, hours)
+    before = names(run)
+    steps.prune(run)
+    assert names(run) == before
+    assert printed(capsys)[-1] == "nothing to do"
