@@ -182,7 +182,11 @@ def check_content(archive: Archive) -> None:
         raise OpsError(f"{path}: is not a whole tar.gz archive: {error}", hint=_REPLACE) from None
     if tops != {top}:
         names = ", ".join(sorted(tops)[:3]) or "nothing"
-        raise OpsError(f"{path}: holds {names}, not the one folder {top}", hint=_REPLACE)
+        other = re.fullmatch(r"etcd-v(\d+\.\d+\.\d+)-linux-.*", names)
+        hint = _REPLACE
+        if other and other[1] != archive.version:
+            hint = f"this is etcd {other[1]}, and cluster.version in config.yaml says {archive.version}: correct either"
+        raise OpsError(f"{path}: holds {names}, not the one folder {top}", hint=hint)
     for name in archive.members:
         if name not in built:
             raise OpsError(f"{path}: has no {name}", hint=_REPLACE)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from etcdops import layout
-from etcdops.errors import HostsFailed, OpsError, UsageError
+from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable, UsageError
 from etcdops.run import Run
 from etcdops.ssh import Completed, Host
 
-SCRIPT = 'exec etcdctl "$@"'
+SCRIPT = """command -v etcdctl >/dev/null || { echo 'Error: nothing is deployed here; inv deploy' >&2; exit 127; }
+exec etcdctl "$@"
+"""
+# What etcd, etcdctl or SSH say when nobody knows whether a write came through.
+UNSURE = ("timed out", "deadline exceeded", "leader changed", "connection was lost", "took longer than", "no answer")
 DAY = 86400.0  # seconds
 
 
@@ -46,13 +51,13 @@ def put(run: Run, key: str, value: str) -> None:
     """Set a key; ``-`` takes the value from standard input.  It travels there, too: no ``ps`` shows it."""
     content = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
     words = [key] if content else [key, ""]  # etcdctl takes an empty standard input for no value at all
-    revision = _json(run, ["put", "--write-out=json", "--", *words], content)["header"]["revision"]
+    revision = _write(run, key, ["put", "--write-out=json", "--", *words], content)["header"]["revision"]
     run.emit({"key": key, "revision": revision}, lambda: run.ui.result(f"{key} set at revision {revision}"))
 
 
 def delete(run: Run, key: str) -> None:
     """Delete one key."""
-    deleted = _json(run, ["del", "--write-out=json", "--", key]).get("deleted", 0)
+    deleted = _write(run, key, ["del", "--write-out=json", "--", key]).get("deleted", 0)
     run.emit({"key": key, "deleted": deleted}, lambda: run.ui.result(f"{deleted} deleted"))
 
 
@@ -109,6 +114,22 @@ def _ask(run: Run, words: list[str], stdin: bytes = b"", **how: Any) -> Complete
     raise HostsFailed(failed)
 
 
+def _write(run: Run, key: str, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
+    """``_json`` for a change: where it is not known whether it was made, the error says so."""
+    try:
+        return _json(run, words, stdin)
+    except OpsError as error:
+        failed = error.errors[-1] if isinstance(error, HostsFailed) else error
+        if isinstance(failed, Unreachable) or not any(said in failed.message for said in UNSURE):
+            raise
+        kind = HostError if isinstance(error, HostsFailed) else OpsError
+        raise kind(
+            f"{failed.message}; the {words[0]} may or may not have happened",
+            host=failed.host,
+            hint=f"inv get {shlex.quote(key)} tells",
+        ) from None
+
+
 def _json(run: Run, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
     done = _ask(run, words, stdin)
     try:
@@ -118,7 +139,7 @@ def _json(run: Run, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
     if done.rc != 0 or not isinstance(value, dict):
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
         message = lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}"
-        raise OpsError(message, hint="inv status")
+        raise OpsError(message, hint="" if done.rc == 127 else "inv status")
     return value
 
 

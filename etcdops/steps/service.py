@@ -50,6 +50,8 @@ def restart(run: Run) -> None:
 def _look(run: Run) -> dict[str, HostFacts]:
     """Every host, before the first is touched: one that is away would stop us half-way, a wrong one is not ours."""
     facts = run.fleet.all(gather)
+    if not any(fact.unit.fragment for fact in facts.values()):
+        raise Refused("nothing is deployed here", host=", ".join(run.names), hint="inv deploy")
     guards.refuse(finding for fact in facts.values() for finding in guards.other_member(run.config, fact))
     return facts
 

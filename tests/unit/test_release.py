@@ -426,6 +426,25 @@ def flipped(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
+    ("content", "hint"),
+    [
+        (official("3.5.9"), f"this is etcd 3.5.9, and cluster.version in config.yaml says {VERSION}: correct either"),
+        (official(arch="arm64"), "put the official archive for this version and architecture in its place"),
+        ({}, "put the official archive for this version and architecture in its place"),
+    ],
+    ids=["another version", "another architecture", "empty"],
+)
+def test_an_archive_of_another_version_says_which(
+    site: Site, tmp_path: Path, cache: Path, content: dict[str, Any], hint: str
+) -> None:
+    file = tmp_path / NAME
+    file.write_bytes(tar_gz(content))
+    with pytest.raises(OpsError) as caught:
+        releases(site, cache, archive=str(file)).obtain(VERSION, "amd64")
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (GOOD[: len(GOOD) // 2], "not a whole tar.gz"),
