@@ -60,7 +60,7 @@ def _minutes(span: timedelta) -> int:
 
 @dataclass(frozen=True)
 class Installed:
-    """The schedule as a host has it.  ``since``: how long it stands there; ``age``: of the ``newest`` backup."""
+    """The schedule as a host has it.  ``since``: how long it has been as it is; ``age``: of the ``newest`` backup."""
 
     every: timedelta
     since: timedelta
@@ -78,10 +78,11 @@ def installed(view: View) -> Installed | None:
     told = _properties(head)
     unit = {each.get("Id", ""): each for each in map(_properties, units)}
     now = datetime.fromtimestamp(int(told["now"]), UTC)
+    written = max(int(line[6:]) for line in head.splitlines() if line.startswith("since="))  # of both units
     newest = _manifest(view.backup)
     return Installed(
         every=timedelta(seconds=int(told.get("every") or 0)),
-        since=now - datetime.fromtimestamp(int(told["since"]), UTC),
+        since=now - datetime.fromtimestamp(written, UTC),
         armed=unit.get("etcdops-backup.timer", {}).get("ActiveState") == "active",
         failed=unit.get("etcdops-backup.service", {}).get("ActiveState") == "failed",
         newest=newest,

@@ -15,7 +15,7 @@ if [ -e $unit.timer ] && [ -e $unit.service ]; then
     # shellcheck disable=SC2154 # prelude.sh
     put "answer${tab}schedule" "$({
         date +now=%s
-        stat -c since=%Y $unit.timer
+        stat -c since=%Y $unit.timer $unit.service
         echo "every=$every"
         systemctl show --property=Id,ActiveState,Result etcdops-backup.timer etcdops-backup.service
     } | base64 -w0)"

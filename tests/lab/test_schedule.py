@@ -165,6 +165,23 @@ def test_bare_hosts(project: NewProject) -> None:
     assert project().inv("snapshot.unschedule").ok().lines == ["nothing to do"]
 
 
+def test_the_timer_has_it_made(scheduled: Project, hosts: Hosts) -> None:
+    folder = "/run/systemd/system/etcdops-backup.timer.d"
+    lines = "[Timer]\\nOnCalendar=\\nOnCalendar=*:*:0/3\\n"  # every three seconds instead
+    hosts.each(f"mkdir {folder}; printf '{lines}' >{folder}/often.conf; systemctl daemon-reload")
+    try:
+        hosts.each("systemctl restart etcdops-backup.timer")
+        hosts.eventually(lambda: len(made_by_the_timer(hosts)) >= 2)
+    finally:
+        hosts.each(f"rm -r {folder}; systemctl daemon-reload; systemctl restart etcdops-backup.timer")
+    hosts.eventually(lambda: "activating" not in hosts.each(f"systemctl is-active {UNIT}; true").values())
+    assert len({name for name, _ in backups(hosts)}) == 1  # it is one member's turn all the while
+
+
+def made_by_the_timer(hosts: Hosts) -> set[str]:
+    return {file for text in hosts.each(f"cd {DIR} && ls *.json 2>/dev/null; true").values() for file in text.split()}
+
+
 def test_leader_stands_in_for_a_member_that_is_down(scheduled: Project, hosts: Hosts) -> None:
     led = leader(scheduled)
     absent = next(name for name in NAMES if name != led)
@@ -254,7 +271,7 @@ def test_status_tells_a_backup_that_is_too_old(scheduled: Project, hosts: Hosts)
     scheduled.inv("status").ok()
     hosts.sh(name, f'sed -i \'s/"taken": ".*"/"taken": "2026-01-01T00:00:00Z"/\' {DIR}/*.json')
     scheduled.inv("status").ok()  # it was scheduled a moment ago
-    hosts.each("touch -d '1 day ago' /etc/systemd/system/etcdops-backup.timer")
+    hosts.each("touch -d '1 day ago' /etc/systemd/system/etcdops-backup.*")
     done = scheduled.inv("status", "--json").failed(5, " d old, and one is due every 6 h")
     assert done.json()["backup"]["overdue"]
     assert f" d ago on {name}, revision " in scheduled.inv("status").failed(5).stdout

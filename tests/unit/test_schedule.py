@@ -19,6 +19,7 @@ from etcdops.config import Config
 from etcdops.etcd import View
 from etcdops.plan import File
 from etcdops.snapshots.manifest import Manifest
+from etcdops.steps import health
 from etcdops.steps.schedule import resources
 from tests.unit import golden
 from tests.unit.build import config
@@ -500,10 +501,10 @@ ARMED = "Id=etcdops-backup.timer\nActiveState=active\nResult=success\n"
 
 
 def told(
-    *, age: float | None = 1.0, since: float = 1000.0, every: float = 6.0, units: str = ARMED, member: str = "etcd02"
+    *, age: float | None = 1.0, since: float = 800.0, every: float = 6.0, units: str = ARMED, member: str = "etcd02"
 ) -> View:
     """What a host says, in hours."""
-    text = f"now={NOW}\nsince={NOW - int(since * 3600)}\nevery={int(every * 3600)}\n{units}"
+    text = f"now={NOW}\nsince={NOW - 900 * 3600}\nsince={NOW - int(since * 3600)}\nevery={int(every * 3600)}\n{units}"
     if age is None:
         return View(schedule=text)
     manifest = Manifest(
@@ -582,6 +583,13 @@ def test_report(views: list[View], line: str, reasons: list[str]) -> None:
     assert report
     assert (str(report).replace("1 h ago", "60 min ago"), list(report.reasons)) == (line, reasons)
     assert report.overdue == any("due every" in reason for reason in reasons)
+
+
+def test_json_is_documented() -> None:
+    report = schedule.judge({"etcd01": told()})
+    assert report
+    text = (layout.ROOT / "docs/json.md").read_text().partition("\nOf `backup`")[2].partition("\n## ")[0]
+    assert {key for key in health._backup(report) if f"`{key}`" not in text} == set()
 
 
 def test_no_schedule_no_report() -> None:
