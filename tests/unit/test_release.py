@@ -435,7 +435,7 @@ def flipped(data: bytes) -> bytes:
     ids=["another version", "another architecture", "empty"],
 )
 def test_an_archive_of_another_version_says_which(
-    site: Site, tmp_path: Path, cache: Path, content: dict[str, Any], hint: str
+    site: Site, tmp_path: Path, cache: Path, content: dict[str, bytes], hint: str
 ) -> None:
     file = tmp_path / NAME
     file.write_bytes(tar_gz(content))
