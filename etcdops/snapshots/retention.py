@@ -35,7 +35,7 @@ def _stay(newest_first: list[Manifest], keep: KeepSection, now: datetime) -> lis
     future = [each for each in newest_first if each.taken > now]
     past = [each for each in newest_first if each.taken <= now]
     why: dict[str, str] = {each.name: "in the future" for each in future}
-    for each in past[: max(keep.last, 1)]:
+    for each in past[: keep.last]:
         why.setdefault(each.name, "last")
     for each in _newest_of_each(past, keep.daily, lambda taken: (taken.date().toordinal(),)):
         why.setdefault(each.name, f"of {each.taken:%F}")

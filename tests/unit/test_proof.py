@@ -61,6 +61,19 @@ def test_the_revision_is_not_below_compaction(tmp_path: Path) -> None:
     assert (prove(path).revision, prove(path).compact_revision) == (4, 4)
 
 
+def test_keys_are_counted_in_the_midst_of_a_compaction(whole: bytes, tmp_path: Path) -> None:
+    """Then the older revisions of a key may or may not be there: it is the newest that tells."""
+    data = bytearray(whole)
+    finished = data.rindex(b"finishedCompactRev") + len("finishedCompactRev")
+    assert data[finished : finished + 8] == (33).to_bytes(8)
+    data[finished : finished + 8] = bytes(8)
+    version = data.index(b"\x20\x01", data.index(b"pod-02")) + 1
+    data[version] = 2
+    path = put(tmp_path / "a.db", snapshots.signed(data[:-32]))
+    assert prove(path).compact_revision == 33
+    assert count_keys(path) == 20
+
+
 def test_a_flipped_byte_anywhere_is_found(whole: bytes, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")
@@ -157,6 +170,19 @@ def swap_keys(data: bytearray) -> int:
     return page // PAGE
 
 
+def foreign_key(element: int, revision: int) -> Callable[[bytearray], int]:
+    """The first or last key of a leaf is one that belongs before or after it."""
+
+    def apply(data: bytearray) -> int:
+        page = page_of(data, LEAF) * PAGE
+        (count,) = struct.unpack_from("<H", data, page + 10)
+        at = page + 16 + 16 * (element % count)
+        struct.pack_into(">Q", data, at + struct.unpack_from("<I", data, at + 4)[0], revision)
+        return page // PAGE
+
+    return apply
+
+
 def same_child_twice(data: bytearray) -> int:
     page = page_of(data, BRANCH) * PAGE
     (child,) = struct.unpack_from("<Q", data, page + 32 + 8)
@@ -172,6 +198,8 @@ STRUCTURE: dict[str, tuple[Callable[[bytearray], int], str]] = {
     "an element outside": (change("<I", 16 + 4, 1 << 20), "has an element that points out of it"),
     "a value that does not end": (change("<I", 16 + 12, PAGE), "has an element that points out of it"),
     "keys out of order": (swap_keys, "has keys out of order"),
+    "a key from before the page": (foreign_key(0, 0), "has keys out of order"),
+    "a key from after the page": (foreign_key(-1, 1 << 40), "has keys out of order"),
     "a branch without children": (change("<H", 10, 0, BRANCH), "is empty"),
     "a page that two lead to": (same_child_twice, "is reached twice"),
 }

@@ -163,7 +163,7 @@ def test_no_such_file(run: Run) -> None:
 def test_prune(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(config)
     oldest, older, newest = (store(run, hours) for hours in (50, 40, 1))
-    other = store(run, 100, cluster="other")
+    others = [store(run, hours, cluster="other") for hours in (200, 100)]
     put(run.config.resolve("store") / "prod-20260101T000000Z-r1.db", b"")
     before = names(run)
     said = [f"{oldest.name}  would be deleted", f"{older.name}  would be deleted", f"{newest.name}  stays: last"]
@@ -173,7 +173,10 @@ def test_prune(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps.prune(run)
     assert printed(capsys) == [line.replace("would be deleted", "deleted") for line in said]
     assert names(run) == sorted(
-        ["prod-20260101T000000Z-r1.db", *(f"{each.name}.{kind}" for each in (newest, other) for kind in ("db", "json"))]
+        [
+            "prod-20260101T000000Z-r1.db",
+            *(f"{each.name}.{kind}" for each in (newest, *others) for kind in ("db", "json")),
+        ]
     )
     steps.prune(run)
     assert printed(capsys) == [f"{newest.name}  stays: last", "nothing to do"]
