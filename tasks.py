@@ -191,6 +191,16 @@ def restore_undo(run: Run) -> None:
     steps.restore.undo(run)
 
 
+@task("dry_run", "yes")
+def recover(run: Run) -> None:
+    """Quorum lost for good: a new cluster of what survived.
+
+    Needs no backup. Stops the survivors, saves what each holds (its write-ahead log included), and restores the
+    furthest of them on all hosts that can be reached. Refuses while a quorum is there or can be had.
+    """
+    steps.recover.recover(run)
+
+
 @task("json", name="list", help={"set_aside": "The data that restores have set aside on the hosts instead"})
 def snapshot_list(run: Run, set_aside: bool = False) -> None:
     """List the backups in the store, newest first."""
@@ -371,6 +381,7 @@ ns = Collection(
     backup,
     restore,
     restore_undo,
+    recover,
     verify,
     test,
 )

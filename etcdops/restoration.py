@@ -110,7 +110,7 @@ class Restoration:
 
     def halt(self, host: Host) -> None:
         """Stop etcd, and let none start until ``release``; proves that none runs."""
-        _run(host, "halt", self.id)
+        halt(host, self.id)
 
     def swap(self, host: Host) -> None:
         """The old data directory out, the restored one in: two renames."""
@@ -126,6 +126,11 @@ class Restoration:
 
     def _url(self, member: Member) -> str:
         return member.url(self.scheme, layout.PEER_PORT)
+
+
+def halt(host: Host, id_: str) -> None:
+    """Stop etcd, and let none start, in the name of ``id_``; proves that none runs."""
+    _run(host, "halt", id_)
 
 
 def undo(host: Host, id_: str) -> None:

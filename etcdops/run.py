@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +100,13 @@ class Run:
         if self.path == layout.LAB / "config.yaml" and len(away) == len(self.config.members):
             hint += ", and the lab seems to be down: inv lab.up"
         return HostsFailed(error.errors, hint=hint)
+
+    def only(self, names: Sequence[str]) -> Run:
+        """The same run for a cluster of these members alone."""
+        part = replace(self, _fleet=None)
+        members = [member for member in self.config.members if member.name in names]
+        part.__dict__["config"] = self.config.model_copy(update={"members": members})
+        return part
 
     def reconnect(self) -> None:
         """Hosts can be worked on again after Ctrl-C, which closes every connection for good."""

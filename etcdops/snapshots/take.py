@@ -27,13 +27,26 @@ def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Calla
     what this one member has.  ``advance`` hears how many bytes have come.  ``HostError`` when the host's side failed
     (another member may do), any other ``OpsError`` when this machine's did.
     """
+    return _take(host, cluster, target, advance, layout.script("client", "snapshot"), "l" if quorum else "s")
+
+
+def salvage(host: Host, cluster: str, target: Path, *, start: int, advance: Callable[[int], None]) -> Manifest:
+    """The same from the data of a member that does not run, and must not: with all that is in its write-ahead log.
+
+    ``start``: seconds that a copy of it may take to start.
+    """
+    return _take(host, cluster, target, advance, layout.script("throwaway", "salvage"), str(start))
+
+
+def _take(
+    host: Host, cluster: str, target: Path, advance: Callable[[int], None], script: str, argument: str
+) -> Manifest:
     taken = datetime.now(UTC)
     said: list[bytes] = []
     with _Sink(target, advance) as sink:
-        script = layout.script("client", "snapshot")
         relay = (sink.write, said.append)
         try:
-            done = host.run(script, "l" if quorum else "s", relay=relay, timeout=SECONDS, check=False)
+            done = host.run(script, argument, relay=relay, timeout=SECONDS, check=False)
         except OpsError:
             if sink.error:  # it ended the connection; that is no fault of the host's
                 raise sink.error from None

@@ -113,7 +113,7 @@ def _programs(run: Run) -> Iterator[Path | None]:
 
 
 def _here(programs: Path, path: Path, work: Path, words: list[str]) -> str:
-    script = layout.script("drill")
+    script = layout.script("throwaway", "drill")
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     done = subprocess.run(
         ["sh", "-c", script, "drill", programs, path.absolute(), work, *words],
@@ -132,7 +132,7 @@ def _there(run: Run, path: Path, proof: Proof, words: list[str]) -> tuple[str, s
         raise HostsFailed([view for view in views.values() if isinstance(view, OpsError)])
     able.sort(key=lambda name: bool((s := views[name].status) and s.is_leader))  # type: ignore[union-attr]
     name = able[0]
-    script = f"DRILL=$(cat <<'END_OF_DRILL'\n{layout.script('drill')}\nEND_OF_DRILL\n)\n{ON_HOST}"
+    script = f"DRILL=$(cat <<'END_OF_DRILL'\n{layout.script('throwaway', 'drill')}\nEND_OF_DRILL\n)\n{ON_HOST}"
     done = run.fleet.all(
         lambda host: host.run(script, str(proof.size), layout.CURRENT, *words, stdin=chunks_of(path), timeout=SECONDS),
         [name],

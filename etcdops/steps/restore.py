@@ -98,7 +98,19 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             _discard(run, plan)
             raise
         views = _swap(run, plan, cluster, changes, source)
-    seconds = time.monotonic() - began
+    _close(run, plan, cluster, source, views, time.monotonic() - began)
+
+
+def replace_all(run: Run, cluster: Cluster, source: Source, began: float) -> None:
+    """What follows in a restore once the operator has agreed and nobody is left to take a last snapshot of."""
+    plan = _plan(run, source)
+    changes = _changes(run, cluster, plan)
+    _prepare(run, plan, cluster, changes, source)
+    views = _swap(run, plan, cluster, changes, source)
+    _close(run, plan, cluster, source, views, time.monotonic() - began)
+
+
+def _close(run: Run, plan: Restoration, cluster: Cluster, source: Source, views: gate.Views, seconds: float) -> None:
     run.ui.result(
         f"restored in {seconds:.1f} s: {len(views)} members healthy, revision {source.proof.revision + plan.bump}"
         + (f"; the old data is set aside as {plan.id}: inv snapshot.list --set-aside" if cluster.has_data else "")

@@ -1,0 +1,93 @@
+"""How far a member's write-ahead log goes: what ranks the survivors of a lost quorum.  Pure.
+
+The format is that of go.etcd.io/etcd/server/wal: frames of an 8-byte length, whose highest byte tells the padding, and
+a protobuf record; the last file is zero from its end on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+ENTRY, STATE, SNAPSHOT = 2, 3, 5  # types of a record
+LONGEST = 512 << 20  # bytes of a record; a longer one is no record
+
+
+@dataclass(frozen=True, order=True)
+class Reach:
+    """The last entry of a log: as raft compares two of them, by its term, then by its index.  ``committed``: the entry
+    up to which the member knew that a majority had them all."""
+
+    term: int = 0
+    index: int = 0
+    committed: int = 0
+
+
+def reach(stream: BinaryIO) -> Reach:
+    """Read the files of a log, one after the other; what was torn at the end counts for nothing."""
+    term = index = committed = 0
+    for kind, data in _records(stream):
+        if kind == ENTRY:
+            fields = _numbers(data)
+            term, index = fields.get(2, 0), fields.get(3, 0)
+        elif kind == STATE:
+            committed = _numbers(data).get(3, 0)
+        elif kind == SNAPSHOT:
+            fields = _numbers(data)
+            if fields.get(1, 0) > index:
+                index, term = fields.get(1, 0), fields.get(2, 0)
+    return Reach(term, index, committed)
+
+
+def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    while len(head := stream.read(8)) == 8:
+        frame = int.from_bytes(head, "little")
+        length = frame & ((1 << 56) - 1)
+        padding = (frame >> 56) & 7 if frame >> 63 else 0
+        if not length or length > LONGEST:
+            return
+        record = stream.read(length + padding)
+        if len(record) < length + padding:
+            return
+        yield _record(record[:length])
+
+
+def _record(data: bytes) -> tuple[int, bytes]:
+    kind, content = 0, b""
+    for field, value in _fields(data):
+        if field == 1 and isinstance(value, int):
+            kind = value
+        elif field == 3 and isinstance(value, bytes):
+            content = value
+    return kind, content
+
+
+def _numbers(data: bytes) -> dict[int, int]:
+    return {field: value for field, value in _fields(data) if isinstance(value, int)}
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protobuf message: numbers and byte strings; it ends where something else begins."""
+    at = 0
+    while at < len(data):
+        tag, at = _varint(data, at)
+        value, at = _varint(data, at)
+        if tag & 7 == 0:
+            yield tag >> 3, value
+        elif tag & 7 == 2:
+            yield tag >> 3, data[at : at + value]
+            at += value
+        else:
+            return
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while at < len(data):
+        byte = data[at]
+        number |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            break
+    return number, at
