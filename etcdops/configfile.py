@@ -17,6 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
+from etcdops import flags
 from etcdops.config import MANAGED_SETTINGS, Config, Section
 from etcdops.errors import UsageError
 
@@ -245,11 +246,17 @@ def _clashes(members: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
 
 
 def _managed(cluster: Any) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    version = str(cluster.get("version")).removeprefix("v") if isinstance(cluster, dict) else ""
+    known = flags.known(version) if re.fullmatch(r"\d+\.\d+\.\d+", version) else ()
     for key in _mapping(cluster, "settings"):
         if not re.fullmatch(r"[a-z][a-z0-9-]*", key):
             yield ("cluster", "settings", key), "write the flag's name, as in heartbeat-interval"
         elif MANAGED_SETTINGS.fullmatch(key):
             yield ("cluster", "settings", key), "follows from the rest of this file; leave it out"
+        elif known and key not in known:
+            close = difflib.get_close_matches(key, known, 1)
+            meant = f"; did you mean '{close[0]}'?" if close else "; etcd --help lists those that it has"
+            yield ("cluster", "settings", key), f"etcd {version} has no such setting{meant}"
     service = _mapping(_mapping(cluster, "unit"), "Service")
     for key in ("Environment", "PassEnvironment"):
         # etcd.conf would win or lose against it, and no run could tell whether a restart is due.

@@ -481,32 +481,32 @@ def test_other_settings_are_the_users(key: str) -> None:
 
 def test_settings_arrive_unharmed() -> None:
     text = cluster("""settings:
-    hexadecimal: 0x10
+    max-txn-ops: 0x10
     quota-backend-bytes: 8589934592
     pre-vote: true
-    sample-rate: 0.5
+    distributed-tracing-sampling-rate: 0.5
     log-level: 'no'
     cors: https://a.example,https://b.example
     log-rotation-config-json: '{"maxsize":100,"compress":false}'
     cipher-suites: "TLS_A,TLS_B"
-    empty: ''
-    date: 2020-02-30
-    quotes: "'\\"\\\\$`#%"
+    auth-token: ''
+    host-whitelist: 2020-02-30
+    feature-gates: "'\\"\\\\$`#%"
   """)
     settings = parse(text, PATH).cluster.settings
     assert {type(value) for value in settings.values()} == {str, int, float, bool}  # and none of the YAML reader's own
     assert settings == {
-        "hexadecimal": 16,
+        "max-txn-ops": 16,
         "quota-backend-bytes": 8589934592,
         "pre-vote": True,
-        "sample-rate": 0.5,
+        "distributed-tracing-sampling-rate": 0.5,
         "log-level": "no",
         "cors": "https://a.example,https://b.example",
         "log-rotation-config-json": '{"maxsize":100,"compress":false}',
         "cipher-suites": "TLS_A,TLS_B",
-        "empty": "",
-        "date": "2020-02-30",
-        "quotes": "'\"\\$`#%",
+        "auth-token": "",
+        "host-whitelist": "2020-02-30",
+        "feature-gates": "'\"\\$`#%",
     }
 
 
@@ -616,7 +616,7 @@ def test_url_of_a_member(address: str, url: str) -> None:
 
 def test_anchors_aliases_and_merges_are_plain_values() -> None:
     text = """\
-cluster: {name: c, version: 3.6.14, tls: &no false, settings: &s {a: &one 1, b: *one, c: *no}}
+cluster: {name: c, version: 3.6.14, tls: &no false, settings: &s {max-wals: &one 1, max-snapshots: *one, pre-vote: *no}}
 members:
 - &base {name: a, address: 192.0.2.1, port: &port 2222}
 - {<<: *base, name: b, address: 192.0.2.2}
@@ -624,7 +624,7 @@ ssh: {port: *port}
 """
     config = parse(text, PATH)
     assert config.cluster.tls is False
-    assert config.cluster.settings == {"a": 1, "b": 1, "c": False}
+    assert config.cluster.settings == {"max-wals": 1, "max-snapshots": 1, "pre-vote": False}
     assert [member.port for member in config.members] == [2222, 2222]
     assert config.ssh.port == 2222
 
