@@ -24,6 +24,7 @@ from typing import Any
 
 from etcdops.lab import debian, image, network, packages
 from etcdops.lab.lab import Lab
+from etcdops.lab.machine import Machine
 from etcdops.layout import ROOT
 
 NAMES = ("etcd01", "etcd02", "etcd03")
@@ -194,6 +195,16 @@ class Hosts:
         """Write a file on a host."""
         self.sh(name, f"mkdir -p {Path(path).parent} && cat >{path} <<'END'\n{text}\nEND\nchmod {mode:o} {path}")
 
+    @contextlib.contextmanager
+    def more(self, count: int) -> Iterator[list[dict[str, Any]]]:
+        """So many hosts for a while, bare beyond the third; the members section for all of them."""
+        self.lab.up(count)
+        try:
+            yield [{"name": f"etcd{n:02d}", "address": network.address(n)} for n in range(1, count + 1)]
+        finally:
+            for number in range(len(NAMES) + 1, count + 1):
+                Machine(number, PLACE).remove()
+
     def bare(self) -> None:
         """Power and cables on, and nothing of etcd's on any host."""
         self.cluster = None
@@ -347,6 +358,10 @@ class Project:
         powers = {machine.power for machine in self.hosts.lab.status()}
         return powers == {"on"} and self.state() == self._state
 
+    def adopt(self) -> None:
+        """What is on the hosts now, such as after a restore, is what tests share from here on."""
+        self._state = self.state()
+
     def state(self) -> dict[str, str]:
         """What tells one healthy state of the hosts from another."""
         return self.hosts.each(
@@ -370,6 +385,17 @@ class Project:
             read = pool.map(lambda n: self._etcdctl(n, f"{etcdctl} --endpoints={endpoint[n]} get --prefix /t/"), names)
         expected = "\n".join(line for name in sorted(names) for line in (f"/t/{name}", mark))
         assert dict(zip(names, read, strict=True)) == dict.fromkeys(names, expected)
+
+    def etcdctl(self, name: str, words: str) -> str:
+        """etcdctl on one host, through its own member."""
+        flags = "--endpoints=http://127.0.0.1:2379"
+        if self.config["cluster"]["tls"]:
+            ssl = "/etc/etcd/ssl"
+            flags = (
+                f"--endpoints=https://127.0.0.1:2379 --cacert={ssl}/ca.pem --cert={ssl}/server.pem "
+                f"--key={ssl}/server-key.pem"
+            )
+        return self._etcdctl(name, f"etcdctl {flags} {words}")
 
     def _etcdctl(self, name: str, command: str) -> str:
         return self.hosts.sh(name, f"PATH=/usr/local/bin:$PATH ETCDCTL_API=3 {command}")

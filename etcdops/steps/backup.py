@@ -49,7 +49,11 @@ def backup(run: Run) -> None:
 
 def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> Manifest:
     """A proven snapshot of the cluster as it is now, in ``path``; the next member is asked where one fails."""
+    _refuse_a_split(views)
     names = _candidates(views)
+    away = [view for view in views.values() if isinstance(view, OpsError)]
+    if len(away) == len(views):
+        raise HostsFailed(away)
     if not names:
         reasons = gate.judge(run.config, views).reasons
         raise Unhealthy(
@@ -65,6 +69,17 @@ def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> 
             path.unlink(missing_ok=True)
             run.ui.warn(f"{error}; {'trying the next member' if name != names[-1] else 'no member is left to try'}")
     raise HostsFailed(failed, hint="there is no backup of this run; inv status")
+
+
+def _refuse_a_split(views: Mapping[str, View | OpsError]) -> None:
+    """Members of two clusters, such as after a recovery that some of them missed: which one is meant?"""
+    ids = {name: view.status.cluster_id for name, view in views.items() if isinstance(view, View) and view.status}
+    if len(set(ids.values())) > 1:
+        shown = ", ".join(f"{name}: {each:x}" for name, each in ids.items())
+        raise Unhealthy(
+            f"no backup: the members run in different clusters ({shown})",
+            hint="stop etcd on the hosts of the wrong one, and run it again",
+        )
 
 
 def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path: Path, *, quorum: bool) -> Manifest:
@@ -88,7 +103,17 @@ def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path:
                 advance=lambda done: progress(name, done, max(done, size)),
             )
 
-        return run.fleet.all(work, [name])[name]
+        found = run.fleet.map(work, [name])[name]
+    if isinstance(found, OpsError):
+        if not isinstance(found, HostError):
+            found.host = ""  # it is this machine's trouble
+        raise found
+    return found
+
+
+def _commits(view: View) -> bool:
+    """Whether all that was acknowledged can be had there; a full database stops writes, and is a reason for a backup."""
+    return bool(view.healthy) or "alarm NOSPACE" in view.complaint
 
 
 def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:
@@ -96,6 +121,6 @@ def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:
     fit = {
         name: view.status
         for name, view in views.items()
-        if isinstance(view, View) and view.healthy and view.status and not view.status.learner
+        if isinstance(view, View) and _commits(view) and view.status and not view.status.learner
     }
     return sorted(fit, key=lambda name: (fit[name].is_leader, -fit[name].applied))
