@@ -112,6 +112,20 @@ class Releases:
                 hint="make it writable with 30 MB free for each archive, or set XDG_CACHE_HOME elsewhere",
             ) from None
 
+    def look(self, version: str, arch: str) -> None:
+        """Raise what ``obtain`` would raise, as far as that shows without a download: no such release, a wrong file."""
+        url = _fill(self._settings.url, version, arch)
+        known = self._pinned(arch) or read_text(self._remembered(url))
+        if self._settings.archive or (known and _is_whole(self._cache / known / _file_name(url), known)):
+            self.obtain(version, arch)
+        elif self._pinned(arch):
+            open_url(url, {}).close()
+        else:
+            _published_sum(url)
+
+    def _remembered(self, url: str) -> Path:
+        return self._cache / "sums" / hashlib.sha256(url.encode()).hexdigest()
+
     def _pinned(self, arch: str) -> str:
         given = self._settings.sha256
         return given if isinstance(given, str) else {str(k): v for k, v in given.items()}.get(arch, "")
@@ -133,7 +147,7 @@ class Releases:
         url = _fill(self._settings.url, version, arch)
         name = _file_name(url)
         pinned = self._pinned(arch)
-        remembered = self._cache / "sums" / hashlib.sha256(url.encode()).hexdigest()
+        remembered = self._remembered(url)
         known = pinned or read_text(remembered)
         if known and _is_whole(self._cache / known / name, known):
             return self._checked(self._cache / known / name, version, arch, known)

@@ -128,6 +128,7 @@ def _rehearse(run: Run, decision: Decision) -> None:
             run.ui.result(f"{name}  {line}")
     if decision.empty:
         run.ui.result("nothing to do")
+    delivery.look_for_archives(run, decision.facts, decision.changes)
 
 
 def _act(run: Run, decision: Decision) -> None:

@@ -49,18 +49,29 @@ def show_items(run: Run, items: Iterable[Item]) -> None:
 
 def archives(run: Run, facts: Mapping[str, HostFacts], changes: Mapping[str, Sequence[Change]]) -> dict[str, Archive]:
     """The archive for each host that needs one; fetched and checked before anything is pushed anywhere."""
-    version = run.config.cluster.version
-    needed = {
-        name: str(architecture(facts[name].machine))
-        for name, each in changes.items()
-        if any(isinstance(change.resource, Release) for change in each)
-    }
+    version, needed = run.config.cluster.version, _needing(facts, changes)
     if not needed:
         return {}
     with run.ui.transfer("download") as progress:
         releases = Releases(run.config.release, run.config.resolve, run.cache, progress)
         by_arch = {arch: releases.obtain(version, arch) for arch in sorted(set(needed.values()))}
     return {name: by_arch[arch] for name, arch in needed.items()}
+
+
+def look_for_archives(run: Run, facts: Mapping[str, HostFacts], changes: Mapping[str, Sequence[Change]]) -> None:
+    """``archives`` for a dry run: what is wrong with the release shows, and nothing is downloaded."""
+    releases = Releases(run.config.release, run.config.resolve, run.cache)
+    for arch in sorted(set(_needing(facts, changes).values())):
+        releases.look(run.config.cluster.version, arch)
+
+
+def _needing(facts: Mapping[str, HostFacts], changes: Mapping[str, Sequence[Change]]) -> dict[str, str]:
+    """The hosts that get a release, with their architecture."""
+    return {
+        name: str(architecture(facts[name].machine))
+        for name, each in changes.items()
+        if any(isinstance(change.resource, Release) for change in each)
+    }
 
 
 def push(run: Run, changes: Mapping[str, Sequence[Change]], archives: Mapping[str, Archive]) -> None:

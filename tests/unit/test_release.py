@@ -171,6 +171,41 @@ def test_architecture(machine: str, arch: str | None) -> None:
     assert architecture(machine) == arch
 
 
+# --- a look before a download ---
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_look_finds_a_release_and_downloads_nothing(site: Site, cache: Path, pinned: bool) -> None:
+    site.files = {f"/{NAME}": GOOD, **({} if pinned else {"/SHA256SUMS": sums(GOOD)})}
+    known = {"sha256": hashlib.sha256(GOOD).hexdigest()} if pinned else {}
+    releases(site, cache, **known).look(VERSION, "amd64")
+    assert left_in(cache) == set()
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_look_finds_that_there_is_no_such_release(site: Site, cache: Path, pinned: bool) -> None:
+    site.files = {}
+    known = {"sha256": 64 * "a"} if pinned else {}
+    with pytest.raises(OpsError, match=r"3\.6\.99"):
+        releases(site, cache, **known).look("3.6.99", "amd64")
+
+
+def test_a_look_asks_nobody_for_what_is_in_the_cache(site: Site, cache: Path) -> None:
+    site.files = {f"/{NAME}": GOOD, "/SHA256SUMS": sums(GOOD)}
+    releases(site, cache).obtain(VERSION, "amd64")
+    site.files = {}
+    releases(site, cache).look(VERSION, "amd64")
+
+
+def test_a_look_at_a_local_archive(site: Site, tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / NAME
+    file.write_bytes(GOOD)
+    releases(site, cache, archive=str(file)).look(VERSION, "amd64")
+    file.write_bytes(GOOD[:-4])
+    with pytest.raises(OpsError, match="not a whole"):
+        releases(site, cache, archive=str(file)).look(VERSION, "amd64")
+
+
 # --- the download ---
 
 
