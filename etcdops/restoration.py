@@ -20,6 +20,12 @@ SECONDS = 3600  # that sending and restoring may take on one host
 BUMP = 1_000_000_000  # revisions; etcd's documentation: a week's worth at 1500 writes a second
 
 
+def bump(version: str, restored: int, live: int) -> int:
+    """By how much to raise revisions so that none that a client has seen comes again: beyond the ``live`` cluster's,
+    0 if that is not known.  0 where the release cannot do it."""
+    return BUMP + max(0, live - restored) if etcd.can_bump(version) else 0
+
+
 @dataclass(frozen=True)
 class Side:
     """What is on one host of restores.  ``swapped``: begun there and neither committed nor undone."""
@@ -81,12 +87,8 @@ class Restoration:
     members: Sequence[Member]
     size: int
     sha256: str
-    raw: bool = False
-
-    @property
-    def bump(self) -> int:
-        """By how much revisions are raised, so that no client sees one twice; 0 where the release cannot do it."""
-        return BUMP if etcd.can_bump(self.version) else 0
+    raw: bool
+    bump: int  # by how much revisions are raised; 0: not at all
 
     def stage(self, host: Host, path: Path, advance: Callable[[int], None]) -> None:
         """Send the snapshot and restore it beside the old data.  Nothing that runs is touched."""

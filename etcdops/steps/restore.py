@@ -57,6 +57,15 @@ class Cluster:
         return {view.status.cluster_id for view in self.views.values() if view.status}
 
     @property
+    def revision(self) -> int:
+        """The newest revision that a running member has, 0 if none runs."""
+        return max((view.status.revision for view in self.views.values() if view.status), default=0)
+
+    def part(self, id_: int) -> dict[str, View]:
+        """The views of the members that run in cluster ``id_``."""
+        return {name: view for name, view in self.views.items() if view.status and view.status.cluster_id == id_}
+
+    @property
     def has_data(self) -> bool:
         """Whether any host has data that will be set aside."""
         return any(fact.data for fact in self.facts.values())
@@ -81,7 +90,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
         guards.refuse(
             [*_findings(run.config, cluster), *fit.findings(run.config, source.proof, source.manifest, of_cluster)]
         )
-        plan = _plan(run, source)
+        plan = _plan(run, cluster, source)
         changes = _changes(run, cluster, plan)
         _show(run, cluster, source)
         if run.dry_run:
@@ -103,7 +112,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
 
 def replace_all(run: Run, cluster: Cluster, source: Source, began: float) -> None:
     """What follows in a restore once the operator has agreed and nobody is left to take a last snapshot of."""
-    plan = _plan(run, source)
+    plan = _plan(run, cluster, source)
     changes = _changes(run, cluster, plan)
     _prepare(run, plan, cluster, changes, source)
     views = _swap(run, plan, cluster, changes, source)
@@ -176,7 +185,7 @@ def _has_ended(run: Run, cluster: Cluster, source: Source) -> bool:
     )
 
 
-def _plan(run: Run, source: Source) -> Restoration:
+def _plan(run: Run, cluster: Cluster, source: Source) -> Restoration:
     config = run.config
     return Restoration(
         id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{source.proof.sha256[:8]}",
@@ -187,6 +196,7 @@ def _plan(run: Run, source: Source) -> Restoration:
         size=source.proof.size,
         sha256=source.proof.sha256,
         raw=source.proof.raw,
+        bump=restoration.bump(config.cluster.version, source.proof.revision, cluster.revision),
     )
 
 
@@ -223,15 +233,15 @@ def _show(run: Run, cluster: Cluster, source: Source) -> None:
     if not cluster.views:
         run.ui.line("no member runs now")
         return
-    live = max(view.status.revision for view in cluster.views.values() if view.status)
     leader = next((name for name, view in cluster.views.items() if view.status and view.status.is_leader), "nobody")
     members = {member.address for member in run.config.members}
     clients = set().union(*(side.clients for side in cluster.sides.values())) - members - {"127.0.0.1", "::1"}
-    lost = f"{live - proof.revision} revisions newer than the snapshot are lost" if live > proof.revision else ""
-    run.ui.line(
-        f"the running cluster: revision {live}, {leader} leads, {len(clients)} hosts connected"
-        + (f"; {lost}" if lost else "")
-    )
+    newer = cluster.revision - proof.revision
+    lost = f"; {newer} revisions newer than the snapshot are lost" if 0 < newer < restoration.BUMP else ""
+    if newer >= restoration.BUMP:  # it was restored itself, and its revisions raised
+        lost = "; what was written to it since the snapshot was taken is lost"
+    connected = f"{len(clients)} hosts connected"
+    run.ui.line(f"the running cluster: revision {cluster.revision}, {leader} leads, {connected}{lost}")
 
 
 def _rehearse(run: Run, cluster: Cluster, plan: Restoration, changes: Mapping[str, Sequence[Change]]) -> None:
@@ -273,11 +283,12 @@ def _discard(run: Run, plan: Restoration) -> None:
 
 def _rescue(run: Run, cluster: Cluster, store: stores.Store, work: Path) -> None:
     """A last snapshot of what is about to be replaced, while somebody can still give it."""
-    if not cluster.views:
-        return
+    for id_ in sorted(cluster.ids):
+        _rescue_one(run, cluster.part(id_), store, work / f"{id_:x}.db")
+
+
+def _rescue_one(run: Run, views: Mapping[str, View], store: stores.Store, path: Path) -> None:
     run.ui.step("Take a last snapshot of the cluster as it is")
-    views = cluster.views
-    path = work / "last.db"
     healthy = any(view.healthy for view in views.values())
     try:
         if healthy:
