@@ -130,7 +130,7 @@ END
 } >"$work/json" || fail 'its manifest cannot be written'
 
 # The manifest last: what has none is no backup.
-chmod 600 "$work/db" "$work/json" && sync -- "$work/db" "$work/json" || exit 1
+sync -- "$work/db" "$work/json" || exit 1
 file=$dir/$name.db
 mv -fT -- "$work/db" "$file" && mv -fT -- "$work/json" "$dir/$name.json" || exit 1
 file=
