@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from etcdops.pki import CA
 from tests.hosts import Hosts, Project, members
 from tests.lab.conftest import NewProject
+from tests.lab.test_deploy import settled
 
 WAL = "/var/lib/etcd/default.etcd/member/wal"
 FAKE = '#!/bin/sh\n[ "$*" = "{arguments}" ] && {{ {answer}; exit; }}\nexec /usr/bin/{program} "$@"'
@@ -152,6 +155,31 @@ def test_lost_pki_folder(cluster: Project) -> None:
     finally:
         away.rename(pki)
     cluster.inv("deploy").ok()
+
+
+def test_new_ca_that_no_member_has_read_yet(project: NewProject) -> None:
+    """A bundle that was distributed counts once the members have been restarted, and not before."""
+    new = project()
+    new.inv("deploy").ok()
+    pki, now = new.folder / "pki", datetime.now(UTC)
+    ca = CA.create("another client CA", "ecdsa-p256", timedelta(days=9), now)
+    (pki / "ca.pem").write_bytes((pki / "ca.pem").read_bytes() + ca.cert_pem)
+    new.inv("distribute").ok()
+    (pki / "ca-key.pem").write_bytes(ca.key_pem or b"")
+    refused_by = "refused: etcd01, etcd02, etcd03: runs with an older /etc/etcd/ssl/ca.pem, without the CA that issues"
+    new.refuses(3, refused_by, "inv restart makes it read the file", task=["distribute"])
+    new.inv("restart").ok()
+    assert "server.pem" in new.inv("distribute").ok().stderr
+    new.healthy()
+    settled(new)
+
+
+def test_hosts_on_which_nothing_is_deployed(project: NewProject) -> None:
+    new = project()
+    new.refuses(1, "error: nothing is deployed here; inv deploy", task=["get", "/a"])
+    new.refuses(127, "Error: nothing is deployed here; inv deploy", task=["etcdctl", "--", "member", "list"])
+    for task in (["stop", "--yes"], ["restart"]):
+        new.refuses(3, "refused: etcd01, etcd02, etcd03: nothing is deployed here; inv deploy", task=task)
 
 
 def test_lost_data_directory_of_a_member(cluster: Project, hosts: Hosts) -> None:
