@@ -93,8 +93,8 @@ class Bench:
 
     def _host_block(self, name: str, address: str) -> str:
         return (
-            f"Host {name}\n  HostName {address}\n  User root\n  IdentityFile {demo.FOLDER / 'id_ed25519'}\n"
-            f"  UserKnownHostsFile {demo.FOLDER / 'known_hosts'}\n  Ciphers aes128-gcm@openssh.com\n  LogLevel ERROR\n"
+            f"Host {name}\n  HostName {address}\n  User root\n  IdentityFile {layout.LAB / 'id_ed25519'}\n"
+            f"  UserKnownHostsFile {layout.LAB / 'known_hosts'}\n  Ciphers aes128-gcm@openssh.com\n  LogLevel ERROR\n"
         )
 
     def _payload(self, taken: bytes) -> bytes:

@@ -78,9 +78,12 @@ def verify(run: Run) -> NoReturn:
     os.execv(sys.executable, [sys.executable, "-m", *words])  # noqa: S606
 
 
-def bench(run: Run, rounds: int) -> None:
-    """bench/deploy.py: medians and ratios on stdout."""
-    _call([sys.executable, str(ROOT / "bench" / "deploy.py"), str(rounds)], stdout=None)
+def bench(run: Run, what: str, rounds: int) -> None:
+    """A program of bench/: medians and ratios on stdout."""
+    known = sorted(path.stem for path in (ROOT / "bench").glob("*.py"))
+    if what not in known:
+        raise UsageError(f"there is no measurement of '{what}'", hint=f"there are: {', '.join(known)}")
+    _call([sys.executable, str(ROOT / "bench" / f"{what}.py"), str(rounds)], stdout=None)
 
 
 def lock(run: Run, upgrade: bool) -> None:

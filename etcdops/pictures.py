@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from etcdops import lab
 from etcdops.errors import OpsError
-from etcdops.layout import DATA_DIR, ROOT
+from etcdops.layout import DATA_DIR, LAB, ROOT
 
 if TYPE_CHECKING:
     from etcdops.run import Run
@@ -71,7 +71,7 @@ def _draw_in(run: Run, config: Path) -> None:
 
     text = lab.demo.CONFIG.read_text(encoding="utf-8")
     for name in ("id_ed25519", "known_hosts"):
-        text = text.replace(f": {name}\n", f": {lab.demo.FOLDER / name}\n")
+        text = text.replace(f": {name}\n", f": {LAB / name}\n")
     config.write_text(text, encoding="utf-8")
     _draw(run, config, "deploy", ["deploy"])
     _draw(run, config, "status", ["status"])

@@ -112,7 +112,7 @@ def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path:
 
 
 def _commits(view: View) -> bool:
-    """Whether all that was acknowledged can be had there; a full database stops writes, and is a reason for a backup."""
+    """Whether all that was acknowledged can be had there; that the database is full stops writes, and no backup."""
     return bool(view.healthy) or "alarm NOSPACE" in view.complaint
 
 
