@@ -79,6 +79,11 @@ class View:
     schedule: str = ""  # of backups on its host, and the newest of them: see ``schedule.installed``
     backup: str = ""
 
+    @property
+    def alarms(self) -> str:
+        """The alarms that make ``endpoint health`` say no, such as ``NOSPACE``: writes stop, the cluster does not."""
+        return self.complaint.partition("Active Alarm(s): ")[2]
+
 
 def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> View:
     """The answers of files/etcd.sh, by query, as a ``View``."""

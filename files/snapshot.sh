@@ -23,10 +23,23 @@ done
 [ -n "$place" ] || give_up "no room for a snapshot of $((need >> 20)) MiB in /var/tmp or /var/lib/etcd"
 find "$place" -maxdepth 1 -name '.etcdops-snapshot.*' -mmin +1440 -exec rm -rf -- {} + # of runs that were killed
 work=$(mktemp -d "$place/.etcdops-snapshot.XXXXXXXX") || exit 1
-trap 'rm -rf -- "$work"' EXIT
+saving=
+trap '[ -z "$saving" ] || kill "$saving" 2>/dev/null; rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 
-client snapshot save "$work/db" >"$work/said" 2>&1 || give_up "etcd did not give the snapshot: $(last "$work/said")"
+# Watched, since etcdctl waits for ever for an etcd that has ended.
+$CLIENT snapshot save "$work/db" >"$work/said" 2>&1 &
+saving=$! had='' still=0
+while kill -0 "$saving" 2>/dev/null; do
+    sleep 0.05
+    kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
+    has=$(stat -c %s -- "$work/db.part" 2>/dev/null)
+    [ "$has" = "$had" ] || still=0
+    had=$has still=$((still + 1))
+    [ $still -lt 2400 ] || give_up "etcd stopped giving the snapshot after ${has:-0} bytes"
+done
+wait "$saving" || give_up "etcd did not give the snapshot: $(last "$work/said")"
+saving=
 size=$(stat -c %s -- "$work/db")
 [ $((size % 512)) = 32 ] || give_up "the snapshot has $size bytes, which is no multiple of 512 and the 32 of its digest"
 
@@ -38,6 +51,10 @@ examine() {
     head --bytes=-32 "$work/db" | digest >"$work/sum" &
     $etcdutl snapshot status "$work/db" --write-out=json >"$work/found" 2>"$work/said" || return
     revision=$(number revision <"$work/found")
+    # It does not count deletions that are compacted.
+    known=$(echo "$asked" | number revision)
+    [ "$revision" -ge "$known" ] || revision=$known
+    echo "$revision" >"$work/revision"
     client --command-timeout=60s get '' --prefix --count-only --rev="$revision" --write-out=fields >"$work/keys" 2>&1
     client --command-timeout=60s endpoint hashkv --rev="$revision" --write-out=json >"$work/hash" 2>&1
     wait
@@ -51,7 +68,7 @@ read -r sum _ <"$work/sum"
 [ -s "$work/keys" ] || give_up "the snapshot cannot be read: $(last "$work/said")"
 tell size "$size"
 tell asked "$(echo "$asked" | number revision)"
-tell revision "$(number revision <"$work/found")"
+tell revision "$(cat -- "$work/revision")"
 tell token "$(started ETCD_INITIAL_CLUSTER_TOKEN)"
 tell cluster_id "$(echo "$status" | number cluster_id)"
 tell member_id "$(echo "$status" | number member_id)"

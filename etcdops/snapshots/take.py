@@ -72,7 +72,8 @@ def _check(host: Host, report: dict[str, str], proof: Proof) -> None:
 
 
 def _manifest(member: str, cluster: str, taken: datetime, report: dict[str, str], proof: Proof) -> Manifest:
-    hashed = _hash(report["hash"])
+    same = report["revision"] == str(proof.revision)  # they were asked for at that one
+    hashed = _hash(report["hash"]) if same else {}
     return Manifest(
         cluster=cluster,
         cluster_id=f"{int(report['cluster_id']):x}",
@@ -82,7 +83,7 @@ def _manifest(member: str, cluster: str, taken: datetime, report: dict[str, str]
         etcd_version=report["version"],
         taken=taken,
         revision=proof.revision,
-        keys=int(report["keys"]) if report["keys"] else None,
+        keys=int(report["keys"]) if same and report["keys"] else None,
         hash=hashed.get("hash"),
         compact_revision=hashed.get("compact_revision"),
         members=tuple(_members(report["members"])) or proof.members,
