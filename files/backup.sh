@@ -97,6 +97,7 @@ name=$ETCDOPS_CLUSTER-$(date -u -d "@$now" +%Y%m%dT%H%M%SZ)-r$revision
 {
     echo '{'
     echo '  "format": 1,'
+    echo '  "purpose": "backup",'
     echo "  \"cluster\": $(json "$ETCDOPS_CLUSTER"),"
     echo "  \"cluster_id\": \"$(printf %x "$(echo "$status" | field ClusterID)")\","
     echo "  \"token\": $(json "$(sed -n 's/^ETCD_INITIAL_CLUSTER_TOKEN="\(.*\)"$/\1/p' /etc/etcd/etcd.conf 2>/dev/null)"),"

@@ -6,7 +6,7 @@ import json
 import re
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,7 +15,7 @@ from etcdops.errors import OpsError
 from etcdops.snapshots.proof import Proof, RecordedMember
 
 LARGEST = 1 << 20  # bytes of a manifest; one with 100 members has 30 KB
-FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*-\d{8}T\d{6}Z-r\d+)\.(?P<kind>json|db|db\.age)")
+FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*-\d{8}T\d{6}Z-r\d+(-rescue)?)\.(?P<kind>json|db|db\.age)")
 
 Sum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{0,16}$")]
@@ -31,6 +31,8 @@ class Manifest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: int = 1
+    # rescue: of what a restore or a recovery replaced.  It is nobody's latest backup, and retention leaves it alone.
+    purpose: Literal["backup", "rescue"] = "backup"
     cluster: Name
     cluster_id: Hex = ""
     token: str = ""
@@ -53,7 +55,8 @@ class Manifest(BaseModel):
     @property
     def name(self) -> str:
         """What the backup is called; its files have this name."""
-        return f"{self.cluster}-{self.taken:%Y%m%dT%H%M%SZ}-r{self.revision}"
+        rescue = "-rescue" if self.purpose == "rescue" else ""
+        return f"{self.cluster}-{self.taken:%Y%m%dT%H%M%SZ}-r{self.revision}{rescue}"
 
     @property
     def file(self) -> str:

@@ -29,14 +29,18 @@ def backup(run: Run) -> None:
         path = work / "snapshot.db"
         manifest = from_cluster(run, views, path)
         with run.ui.transfer("store") as progress:
-            store.add(path, manifest, progress)
-        dropped = snapshots.prune_store(run, store)
+            manifest = store.add(path, manifest, progress)
+        dropped: list[str] = []
+        trouble = None
+        try:
+            dropped = snapshots.prune_store(run, store)
+        except OpsError as error:
+            trouble = error
     seconds = time.monotonic() - began
     for view in views.values():
         if isinstance(view, OpsError):
             run.ui.warn(f"{view} (the backup is whole without it)")
-    manifest = manifest.model_copy(update={"encrypted": run.config.backup.age is not None})
-    shown = manifest.model_dump(mode="json", exclude={"stored_size", "stored_sha256"})
+    shown = manifest.model_dump(mode="json")
     document = {"name": manifest.name, "file": manifest.file, "store": store.where, **shown, "pruned": dropped}
     run.emit(
         document,
@@ -45,6 +49,8 @@ def backup(run: Run) -> None:
             f"proven, in {store.where}, in {seconds:.1f} s"
         ),
     )
+    if trouble:
+        raise OpsError(f"the backup is whole, but old ones were not deleted: {trouble}", hint=trouble.hint)
 
 
 def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> Manifest:
@@ -113,7 +119,7 @@ def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path:
 
 def _commits(view: View) -> bool:
     """Whether all that was acknowledged can be had there; that the database is full stops writes, and no backup."""
-    return bool(view.healthy) or "alarm NOSPACE" in view.complaint
+    return bool(view.healthy) or set(view.alarms.split()) == {"NOSPACE"}
 
 
 def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:

@@ -122,6 +122,7 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
             failed += error.errors
             run.ui.warn(f"{error.errors[0]}")
             continue
+        manifest = manifest.model_copy(update={"purpose": "rescue"})
         store.add(path, manifest, lambda name, done, total: None)
         sources[name] = Source(manifest.name, path, prove(path), manifest)
         log = logs[name]

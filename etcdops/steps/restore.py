@@ -296,7 +296,7 @@ def _rescue_one(run: Run, views: Mapping[str, View], store: stores.Store, path: 
         else:
             best = max(views, key=lambda name: (views[name].status.term, views[name].status.index))  # type: ignore[union-attr]
             manifest = backup.from_member(run, views, best, path, quorum=False)
-        store.add(path, manifest, lambda name, done, total: None)
+        manifest = store.add(path, manifest.model_copy(update={"purpose": "rescue"}), lambda name, done, total: None)
         run.ui.line(f"{manifest.file} in {store.where}")
     except OpsError as error:
         if healthy:
@@ -340,7 +340,7 @@ def _check(run: Run, plan: Restoration, cluster: Cluster, source: Source) -> gat
     if ids & cluster.ids:
         raise Unhealthy(f"the members run in the old cluster still ({next(iter(ids)):x})")
     verdict = gate.judge(run.config, views)
-    alarms = [reason for reason in verdict.reasons if "alarm " in reason]
+    alarms = [reason for reason in verdict.reasons if "alarm" in reason.lower()]
     if len(alarms) < len(verdict.reasons):
         raise Unhealthy("; ".join(verdict.reasons))
     for alarm in alarms:
@@ -385,7 +385,7 @@ def _wait(run: Run, names: Sequence[str]) -> gate.Views:
         bad = [
             f"{name}: {view if isinstance(view, OpsError) else view.complaint}"
             for name, view in views.items()
-            if isinstance(view, OpsError) or not (view.healthy or "alarm " in view.complaint)
+            if isinstance(view, OpsError) or not (view.healthy or view.alarms)
         ]
         if not bad:
             return views

@@ -66,7 +66,7 @@ def prune(run: Run) -> None:
     keep, cluster = run.config.backup.keep, run.config.cluster.name
     with stores.open_store(run.config) as store:
         removed = prune_store(run, store)
-        stay = [(manifest, why) for manifest, why in reasons(store.manifests(), keep, datetime.now(UTC))]
+        stay = [(manifest, why) for manifest, why in reasons(_own(run, store.manifests()), keep, datetime.now(UTC))]
         for what in store.damaged:
             run.ui.warn(f"{what}; left as it is")
     for name in removed:
@@ -83,12 +83,17 @@ def prune_store(run: Run, store: Store) -> list[str]:
 
     Backups that are not whole count for nothing, and are left as they are.
     """
-    own = [each for each in store.manifests() if each.cluster == run.config.cluster.name]
+    own = _own(run, store.manifests())
     gone = expired(own, run.config.backup.keep, datetime.now(UTC))
     for manifest in gone:
         if not run.dry_run:
             store.remove(manifest)
     return [manifest.name for manifest in gone]
+
+
+def _own(run: Run, manifests: list[Manifest]) -> list[Manifest]:
+    """The backups of this cluster: what a restore has saved before it replaced it is none."""
+    return [each for each in manifests if each.cluster == run.config.cluster.name and each.purpose == "backup"]
 
 
 def find(run: Run, store: Store, which: str, work: Path, *, raw: bool = False) -> Source:
@@ -100,7 +105,7 @@ def find(run: Run, store: Store, which: str, work: Path, *, raw: bool = False) -
     if which != "latest" and (path.is_file() or "/" in which):
         return _from_file(run, path.absolute(), work, raw=raw)
     manifests = store.manifests()
-    own = [each for each in manifests if each.cluster == run.config.cluster.name]
+    own = _own(run, manifests)
     if which == "latest":
         if not own:
             raise OpsError(f"{store.where}: has no backup of '{run.config.cluster.name}'", hint="inv backup makes one")
