@@ -140,9 +140,11 @@ def test_from_the_first_schedule_to_a_file_that_can_be_restored(
         made.append(one(hosts))
     assert set(made) == set(NAMES)
     row = new.inv("status", "--json").ok().json()["backup"]
-    assert (row["member"], row["every_s"], row["overdue"], row["reasons"]) == (made[-1], 21600, False, [])
+    newest = max(name for _, name in backups(hosts))  # of several members, if all was done within a second
+    assert (row["member"], row["name"]) in {each for each in backups(hosts) if each[1] == newest}
+    assert (row["every_s"], row["overdue"], row["reasons"]) == (21600, False, [])
     assert row["revision"] >= 2
-    assert f"ago on {made[-1]}, revision {row['revision']}" in new.inv("status").ok().stdout
+    assert f"ago on {row['member']}, revision {row['revision']}" in new.inv("status").ok().stdout
 
     modes = hosts.sh(made[0], f"stat -c '%a %U' {DIR} {DIR}/*")
     assert modes.splitlines() == ["700 etcd", "600 etcd", "600 etcd"]
@@ -254,6 +256,7 @@ def test_full_disk(scheduled: Project, hosts: Hosts) -> None:
     status = scheduled.inv("status", "--json").failed(5, reason).json()
     assert (status["healthy"], status["backup"]["overdue"], status["backup"]["reasons"]) == (True, False, [reason])
     turns(hosts, 1 + next(number for number in range(3) if turn(hosts, number) == name))
+    hosts.each(f"rm -f {DIR}/*")  # one of the same second would have the same name
     assert one(hosts) != name
     scheduled.inv("status").ok()
 
