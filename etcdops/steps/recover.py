@@ -24,7 +24,7 @@ from etcdops.snapshots.take import salvage
 from etcdops.snapshots.wal import Reach, reach
 from etcdops.ssh import Host
 from etcdops.steps.drill import START
-from etcdops.steps.restore import Cluster, replace_all
+from etcdops.steps.exchange import Cluster, Exchange
 from etcdops.steps.snapshots import Source
 
 LOG = "cat /var/lib/etcd/default.etcd/member/wal/*.wal"  # in the order of their names, which are numbers
@@ -61,7 +61,9 @@ def recover(run: Run) -> None:
         ):
             source = _salvage(part, survivors, store, work)
             cluster = Cluster(part.fleet.all(gather), sides)
-            replace_all(part, cluster, source, began)
+            exchange = Exchange.plan(part, cluster, source)
+            exchange.prepare()
+            exchange.swap()
     except BaseException:
         part.reconnect()
         part.fleet.map(lambda host: restoration.undo(host, ID))
@@ -69,6 +71,7 @@ def recover(run: Run) -> None:
         raise
     finally:
         part.close()
+    run.ui.result(f"recovered in {time.monotonic() - began:.1f} s: {exchange.outcome}")
     if lost:
         run.ui.warn(
             f"not in the new cluster: {', '.join(lost)}; once there are hosts for all members again: inv backup, and "

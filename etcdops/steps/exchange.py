@@ -1,0 +1,284 @@
+"""The exchange of a cluster's data for that of a snapshot, on all hosts or on none; what restore and recover share.
+
+All that takes long or can go wrong happens beside the running cluster: the snapshot is sent to every host and restored
+there next to the old data.  Only then is the cluster stopped, two renames on each host made, and the new one started.
+Whatever fails after that puts the old data back and the old cluster up.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from etcdops import apply, desired, gate, restoration
+from etcdops.errors import HostsFailed, OpsError, Unhealthy
+from etcdops.etcd import View
+from etcdops.facts import HostFacts, gather
+from etcdops.plan import Change, Directory, Release, User, diff
+from etcdops.restoration import Restoration, Side
+from etcdops.rollout import new_token
+from etcdops.run import Run
+from etcdops.snapshots.store import Store
+from etcdops.ssh import Host
+from etcdops.steps import backup, content, delivery
+from etcdops.steps.converge import ALL_STEPS
+from etcdops.steps.snapshots import Source
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The hosts as they are before: their facts, what restores have left there, and who leads or runs."""
+
+    facts: Mapping[str, HostFacts]
+    sides: Mapping[str, Side]
+
+    @property
+    def views(self) -> dict[str, View]:
+        """What each member says that runs."""
+        return {name: fact.view for name, fact in self.facts.items() if fact.view.status}
+
+    @property
+    def running(self) -> list[str]:
+        """The members that run, the leader last: alone it does not wait to hand over."""
+        names = [name for name, fact in self.facts.items() if fact.is_running]
+        return sorted(names, key=lambda name: bool((s := self.facts[name].view.status) and s.is_leader))
+
+    @property
+    def ids(self) -> set[int]:
+        """The ids of the clusters that the members run in: one, if all is well."""
+        return {view.status.cluster_id for view in self.views.values() if view.status}
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that a running member has, 0 if none runs."""
+        return max((view.status.revision for view in self.views.values() if view.status), default=0)
+
+    def part(self, id_: int) -> dict[str, View]:
+        """The views of the members that run in cluster ``id_``."""
+        return {name: view for name, view in self.views.items() if view.status and view.status.cluster_id == id_}
+
+    @property
+    def has_data(self) -> bool:
+        """Whether any host has data that will be set aside."""
+        return any(fact.data for fact in self.facts.values())
+
+    @property
+    def unfinished(self) -> str:
+        """The id of a restore that was cut short, '' if there is none."""
+        return next(filter(None, (side.unfinished for side in self.sides.values())), "")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One exchange: what there is ``before``, what comes, and what each host needs for it besides the data."""
+
+    run: Run
+    before: Cluster
+    source: Source
+    order: Restoration
+    changes: Mapping[str, Sequence[Change]]
+
+    @classmethod
+    def plan(cls, run: Run, before: Cluster, source: Source) -> Self:
+        """Decide it.  Issues certificates that are missing, unless it is a dry run; touches no host."""
+        config, proof = run.config, source.proof
+        order = Restoration(
+            id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{proof.sha256[:8]}",
+            token=new_token(config),
+            version=config.cluster.version,
+            scheme="https" if config.cluster.tls else "http",
+            members=config.members,
+            size=proof.size,
+            sha256=proof.sha256,
+            raw=proof.raw,
+            bump=restoration.bump(config.cluster.version, proof.revision, before.revision),
+        )
+        if config.cluster.tls and not run.dry_run:
+            delivery.issue(run)
+        bare = {  # as for a member that has never started
+            name: replace(fact, identity={}, view=View(), unit=replace(fact.unit, active="inactive", pid=0))
+            for name, fact in before.facts.items()
+        }
+        wants = delivery.wants(run, bare, order.token)
+        changes = {name: diff(desired.resources(want, ALL_STEPS), before.facts[name]) for name, want in wants.items()}
+        return cls(run, before, source, order, changes)
+
+    @property
+    def revision(self) -> int:
+        """Where the new cluster begins."""
+        return self.source.proof.revision + self.order.bump
+
+    @property
+    def outcome(self) -> str:
+        """What is true after it, for a person."""
+        aside = f"; the old data is set aside as {self.order.id}: inv snapshot.list --set-aside"
+        return f"{len(self.run.names)} members healthy, revision {self.revision}{aside if self.before.has_data else ''}"
+
+    def prepare(self) -> None:
+        """Everything that can be done while the old cluster serves; when it fails, nothing of it is left."""
+        run = self.run
+        early = {name: [change for change in each if is_early(change)] for name, each in self.changes.items()}
+        delivery.push(run, early, delivery.archives(run, self.before.facts, early))
+        run.ui.step(f"Send the snapshot to {', '.join(run.names)} and restore it there, beside the old data")
+        try:
+            with run.ui.transfer("send to") as progress:
+
+                def stage(host: Host) -> None:
+                    self.order.stage(host, self.source.path, lambda done: progress(host.name, done, self.order.size))
+
+                run.fleet.all(stage)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Delete what ``prepare`` has staged."""
+        self.run.reconnect()  # Ctrl-C has closed every connection
+        self.run.fleet.map(self.order.discard)
+        self.run.ui.line("what was staged is deleted again; the cluster was not touched")
+
+    def rescue(self, store: Store, work: Path) -> None:
+        """A last snapshot of what is about to be replaced, while somebody can still give it."""
+        try:
+            for id_ in sorted(self.before.ids):
+                self._rescue(self.before.part(id_), store, work / f"{id_:x}.db")
+        except BaseException:
+            self.discard()
+            raise
+
+    def _rescue(self, views: Mapping[str, View], store: Store, path: Path) -> None:
+        run = self.run
+        run.ui.step("Take a last snapshot of the cluster as it is")
+        healthy = any(view.healthy for view in views.values())
+        try:
+            if healthy:
+                manifest = backup.from_cluster(run, views, path)
+            else:
+                best = max(views, key=lambda name: (views[name].status.term, views[name].status.index))  # type: ignore[union-attr]
+                manifest = backup.from_member(run, views, best, path, quorum=False)
+            manifest = store.add(
+                path, manifest.model_copy(update={"purpose": "rescue"}), lambda name, done, total: None
+            )
+            run.ui.line(f"{manifest.file} in {store.where}")
+        except OpsError as error:
+            if healthy:
+                raise
+            run.ui.warn(f"no last snapshot: {error}; its data is set aside on its host all the same")
+
+    def swap(self) -> None:
+        """From the stop to the first write: the only time in which the cluster does not serve."""
+        run, order = self.run, self.order
+        late = {name: [change for change in each if not is_early(change)] for name, each in self.changes.items()}
+        try:
+            self._halt()
+            run.ui.step("Swap the data, and start the new cluster")
+            run.fleet.all(order.swap)
+            delivery.push(run, late, {})
+            run.fleet.all(order.release)
+            start(run, run.names)
+            views = self._check()
+            delivery.record(run, self.before.facts, views, order.token, run.names, ALL_STEPS)
+        except BaseException as error:
+            outcome = self._roll_back(error)
+            if isinstance(error, HostsFailed):
+                raise HostsFailed(error.errors, hint=outcome) from None
+            if isinstance(error, OpsError):
+                raise OpsError(f"nothing was restored: {error}", hint=outcome) from None
+            raise
+        run.fleet.all(order.commit)
+
+    def _halt(self) -> None:
+        """Followers first, the leader after them; then the hosts where none runs are barred, too."""
+        run, running = self.run, self.before.running
+        run.ui.step(f"Stop {', '.join(running) or 'nothing: no member runs'}")
+        leader = running[-1:]
+        for names in ([name for name in run.names if name not in leader], leader):
+            run.fleet.all(self.order.halt, names)
+
+    def _check(self) -> gate.Views:
+        """Another cluster than before, whole, with the same content on every member: that of the snapshot."""
+        run, order = self.run, self.order
+        views = wait(run, run.names)
+        ids = {view.status.cluster_id for view in views.values() if isinstance(view, View) and view.status}
+        if ids & self.before.ids:
+            raise Unhealthy(f"the members run in the old cluster still ({next(iter(ids)):x})")
+        verdict = gate.judge(run.config, views)
+        alarms = [reason for reason in verdict.reasons if "alarm" in reason.lower()]
+        if len(alarms) < len(verdict.reasons):
+            raise Unhealthy("; ".join(verdict.reasons))
+        for alarm in alarms:
+            run.ui.warn(f"{alarm}: it came with the snapshot")
+        expected = self.revision
+        found = run.fleet.all(lambda host: content.ask(host, expected))
+        content.compare(found, self.source.manifest, expected, bumped=bool(order.bump))
+        return views
+
+    def _roll_back(self, error: BaseException) -> str:
+        """The old data back on every host, and the old cluster up, as far as hosts answer; says how it stands then."""
+        run, before = self.run, self.before
+        run.reconnect()  # Ctrl-C has closed every connection
+        what = "It was interrupted" if isinstance(error, KeyboardInterrupt) else "It failed"
+        run.ui.step(f"{what}: put the old data back")
+        undone = run.fleet.map(lambda host: restoration.undo(host, self.order.id), list(before.facts))
+        back = [name for name in before.running if not isinstance(undone[name], OpsError)]
+        started = run.fleet.map(lambda host: apply.service(host, "start", seconds=run.patience), back)
+        troubles = [each for each in (*undone.values(), *started.values()) if isinstance(each, OpsError)]
+        try:
+            wait(run, [name for name in back if not isinstance(started[name], OpsError)])
+        except OpsError as trouble:
+            troubles.append(trouble)
+        for each in troubles:
+            run.ui.warn(str(each))
+        if troubles:
+            outcome = "the old data is not back everywhere: inv restore-undo does it once the hosts answer"
+        else:
+            ids = ", ".join(f"{each:x}" for each in before.ids)
+            outcome = "the old data is back, and " + (
+                f"the old cluster ({ids}) serves" if ids else "no member runs, as before"
+            )
+        run.ui.line(outcome)
+        return outcome
+
+
+def look(run: Run) -> Cluster:
+    """Every host; none may be missing, since one that comes back later would come back with the old data."""
+    run.ui.step(f"Look at {', '.join(run.names)}")
+    both = run.fleet.all(lambda host: (gather(host), restoration.look(host)))
+    return Cluster({name: each[0] for name, each in both.items()}, {name: each[1] for name, each in both.items()})
+
+
+def is_early(change: Change) -> bool:
+    """What a running member does not notice, and staging needs."""
+    return isinstance(change.resource, Release | User | Directory)
+
+
+def put_back(run: Run, id_: str) -> None:
+    """Undo restore ``id_`` on every host: the old data and configuration back, no etcd running or barred."""
+    run.fleet.all(lambda host: restoration.undo(host, id_))
+
+
+def start(run: Run, names: Sequence[str]) -> None:
+    """Start these members side by side, and wait until each is ready."""
+    if names:
+        run.fleet.all(lambda host: apply.service(host, "start", seconds=run.patience), names)
+
+
+def wait(run: Run, names: Sequence[str]) -> gate.Views:
+    """Until every one of ``names`` can commit, but for alarms; ``Unhealthy`` when the patience is at its end."""
+    deadline = time.monotonic() + run.patience
+    while True:
+        views = run.fleet.map(gate.ask, names)
+        bad = [
+            f"{name}: {view if isinstance(view, OpsError) else view.complaint}"
+            for name, view in views.items()
+            if isinstance(view, OpsError) or not (view.healthy or view.alarms)
+        ]
+        if not bad:
+            return views
+        if time.monotonic() > deadline:
+            raise Unhealthy("; ".join(bad))
+        time.sleep(gate.POLL)
