@@ -102,12 +102,12 @@ undo() { # id
 release() { rm -f -- "$home/restoring"; } # from here on etcd may start again
 
 commit() { # id
-    work=$home/restore-$1
-    if [ -d "$work/old/default.etcd" ]; then
-        mkdir -p -- "$work/old/etc"
-        tar -C "$work/old" -xpf "$work/old/host.tar" --wildcards 'etc/etcd/*.conf' 'etc/etcd/*.json' 2>/dev/null
-        rm -f -- "$work/old/host.tar"
-        mv -T -- "$work/old" "$home/aside-$1" || exit 1
+    work=$home/restore-$1 aside=$home/aside-$1
+    [ ! -d "$work/old/default.etcd" ] || mv -T -- "$work/old" "$aside" || exit 1
+    if [ -e "$aside/host.tar" ]; then
+        mkdir -p -- "$aside/etc"
+        tar -C "$aside" -xpf "$aside/host.tar" --wildcards 'etc/etcd/*.conf' 'etc/etcd/*.json' 2>/dev/null
+        rm -f -- "$aside/host.tar"
     fi
     rm -rf -- "$work" "$home/restoring"
     sync -- "$home"

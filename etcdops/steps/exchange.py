@@ -181,7 +181,8 @@ class Exchange:
             run.fleet.all(order.release)
             start(run, run.names)
             views = self._check()
-            delivery.record(run, self.before.facts, views, order.token, run.names, ALL_STEPS)
+            strangers = {name: replace(fact, identity={}) for name, fact in self.before.facts.items()}
+            delivery.record(run, strangers, views, order.token, run.names, ALL_STEPS)
         except BaseException as error:
             outcome = self._roll_back(error)
             if isinstance(error, HostsFailed):
