@@ -282,7 +282,7 @@ def lab_status(run: Run) -> None:
 
 @task()
 def demo(run: Run) -> None:
-    """The main job from nothing: three hosts, deploy, a key."""
+    """The main job from nothing: hosts, deploy, a key, a backup."""
     lab.demo.demo(run)
 
 

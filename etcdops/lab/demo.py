@@ -9,7 +9,7 @@ from etcdops.lab import packages
 from etcdops.lab.lab import HOSTS, Lab
 from etcdops.run import Run
 from etcdops.ssh import Host
-from etcdops.steps import converge, health, keys
+from etcdops.steps import backup, converge, drill, health, keys, snapshots
 
 CONFIG = layout.LAB / "config.yaml"
 
@@ -81,13 +81,15 @@ def heal(run: Run, name: str) -> None:
 
 
 def demo(run: Run) -> None:
-    """Hosts, cluster, tables, and a key written and read through every member."""
+    """Hosts, cluster, tables, a key written and read through every member, and a backup that is proven."""
     _up(run, 3)
     cluster = Run(CONFIG, run.ui)
     try:
         converge.converge(cluster, converge.ALL_STEPS)
         health.status(cluster)
         _write_and_read(cluster)
+        backup.backup(cluster)
+        snapshots.verify(cluster, "latest", drill.drill)
     finally:
         cluster.close()
     run.ui.result(f"the cluster is yours: ETCDOPS_CONFIG={CONFIG} ./inv status; ./inv lab.down ends the lab")
