@@ -282,7 +282,7 @@ def lab_status(run: Run) -> None:
 
 @task()
 def demo(run: Run) -> None:
-    """The main job from nothing: hosts, deploy, a key, a backup."""
+    """From nothing to a cluster, a key and a backup."""
     lab.demo.demo(run)
 
 
