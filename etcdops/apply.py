@@ -114,6 +114,11 @@ def service(host: Host, action: str, *, seconds: int) -> None:
         )
 
 
+def begin(host: Host, *, seconds: int) -> None:
+    """Start etcd and wait until it answers its peers, not until it is ready; at most ``seconds``."""
+    host.run(layout.script("service"), "begin", str(seconds), timeout=seconds + 120)
+
+
 def explain(output: str) -> str:
     """Why etcd did not come up, in one line, from the end of files/service.sh's output."""
     if cut_short := re.search("a restore was cut short here.*", output):

@@ -1,5 +1,6 @@
 # Starts, restarts or stops etcd and waits until it is there or cannot be.
-#   $1 start | restart | stop; $2 seconds to wait for a start
+#   $1 start | restart | stop | begin; $2 seconds to wait for a start
+# begin: a start that waits no longer than until this member answers its peers, which needs none of them.
 # A start ends with READY, which comes through raft and so needs a quorum: all members of a new cluster are
 # started side by side, each by a script of its own.  When it fails, the state and what etcd said follow.
 set -u
@@ -8,6 +9,18 @@ if [ "$1" = stop ]; then
     exit
 fi
 systemctl reset-failed etcd.service 2>/dev/null
+if [ "$1" = begin ]; then
+    systemctl start --no-block etcd.service
+    # It opens its metrics port (2381, 094D) right after it has begun to serve peers; there is no other sign of that.
+    grep -q '^ETCD_LISTEN_METRICS_URLS=.*:2381' /etc/etcd/etcd.conf || exit 0
+    waited=0
+    until grep -q '^ *[0-9]*: [0-9A-F]*:094D [0-9A-F:]* 0A ' /proc/net/tcp || [ $waited -ge $(($2 * 20)) ]; do
+        case $(systemctl show etcd.service --property=ActiveState --value) in activating) ;; *) break ;; esac
+        sleep 0.05
+        waited=$((waited + 1))
+    done
+    exit 0 # how it went is told by the start that follows
+fi
 timeout "$2" systemctl "$1" etcd.service 2>/dev/null && exit 0
 status=$?
 [ $status = 124 ] && echo "not ready after $2 s"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from etcdops import apply, desired, gate, guards, layout
+from etcdops import desired, gate, guards, layout
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Unhealthy
 from etcdops.facts import HostFacts, gather
@@ -21,7 +21,7 @@ from etcdops.plan import Change, File, Release, diff
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
 from etcdops.steps import delivery
-from etcdops.steps.service import restart_member
+from etcdops.steps.service import restart_member, start_members
 
 ALL_STEPS = ("install", "distribute", "configure", "start")
 
@@ -148,15 +148,11 @@ def _act(run: Run, decision: Decision) -> None:
     delivery.push(run, early, archives)
     if decision.rollout.start:
         run.ui.step(f"Start {', '.join(decision.rollout.start)}")
-        _start(run, decision.rollout.start)
+        start_members(run, decision.rollout.start, [name for name, fact in decision.facts.items() if fact.has_data])
     for name, why in turns.items():
         run.ui.step(f"Restart {name} ({why})")
         late = [each for each in decision.changes[name] if each not in early[name]]
         _restart(run, decision, name, late)
-
-
-def _start(run: Run, verbs: Mapping[str, str]) -> None:
-    run.fleet.all(lambda host: apply.service(host, verbs[host.name], seconds=run.patience), list(verbs))
 
 
 def _harmless(change: Change, changes: Sequence[Change]) -> bool:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from etcdops import apply, desired, gate, restoration
+from etcdops import desired, gate, restoration
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
@@ -26,6 +26,7 @@ from etcdops.snapshots.store import Store
 from etcdops.ssh import Host
 from etcdops.steps import backup, content, delivery
 from etcdops.steps.converge import ALL_STEPS
+from etcdops.steps.service import start_members
 from etcdops.steps.snapshots import Source
 
 
@@ -226,12 +227,12 @@ class Exchange:
         run.ui.step(f"{what}: put the old data back")
         undone = run.fleet.map(lambda host: restoration.undo(host, self.order.id), list(before.facts))
         back = [name for name in before.running if not isinstance(undone[name], OpsError)]
-        started = run.fleet.map(lambda host: apply.service(host, "start", seconds=run.patience), back)
-        troubles = [each for each in (*undone.values(), *started.values()) if isinstance(each, OpsError)]
+        troubles = [each for each in undone.values() if isinstance(each, OpsError)]
         try:
-            wait(run, [name for name in back if not isinstance(started[name], OpsError)])
+            start(run, back)
+            wait(run, back)
         except OpsError as trouble:
-            troubles.append(trouble)
+            troubles += getattr(trouble, "errors", [trouble])
         for each in troubles:
             run.ui.warn(str(each))
         if troubles:
@@ -263,9 +264,8 @@ def put_back(run: Run, id_: str) -> None:
 
 
 def start(run: Run, names: Sequence[str]) -> None:
-    """Start these members side by side, and wait until each is ready."""
-    if names:
-        run.fleet.all(lambda host: apply.service(host, "start", seconds=run.patience), names)
+    """Start these members, which have data, and wait until all are ready."""
+    start_members(run, dict.fromkeys(names, "start"), names)
 
 
 def wait(run: Run, names: Sequence[str]) -> gate.Views:
