@@ -118,6 +118,12 @@ def members(run: Run) -> None:
     steps.health.members(run)
 
 
+@task("dry_run", help={"to": "The member that is to lead [the voter that is furthest]"})
+def move_leader(run: Run, to: str = "") -> None:
+    """Hand the lead to another member."""
+    steps.leader.move_leader(run, to)
+
+
 @task("json", help={"prefix": "Only keys that begin with this [all]", "limit": "At most so many; 0: all [100]"})
 def keys(run: Run, prefix: str = "", limit: int = 100) -> None:
     """List the names of keys."""
@@ -374,6 +380,7 @@ ns = Collection(
     health,
     status,
     members,
+    move_leader,
     keys,
     get,
     put,
