@@ -54,6 +54,9 @@ elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then
     put data "$([ -n "$foreign" ] && echo files || echo unfinished)"
 fi
 [ ! -e /var/lib/etcd/restoring ] || { read -r id </var/lib/etcd/restoring && put restoring "$id"; }
+for each in /var/lib/etcd/restore-*/swapping; do # its data is in place, and the old data not yet out of the way
+    [ ! -e "$each" ] || { id=${each%/swapping} && put restoring "${id##*/restore-}"; }
+done
 for path in "$data" /opt/etcd; do
     dir=$path
     while [ ! -d "$dir" ]; do dir=${dir%/*}/ dir=${dir%/} dir=${dir:-/}; done
