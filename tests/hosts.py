@@ -106,6 +106,12 @@ class Process:
         """To all of its process group, as a terminal does for Ctrl-C."""
         os.killpg(self._popen.pid, number)
 
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it is at its end after so long at most."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._popen.wait(seconds)
+        return self._popen.returncode is not None
+
     def end(self, seconds: float = 120) -> Done:
         """Wait for it."""
         try:
