@@ -53,9 +53,14 @@ stage() {
     give_up "$said"
 }
 
+stop() {
+    [ "$(systemctl show etcd.service --property=LoadState --value)" != loaded ] || # a fresh host
+        timeout 100 systemctl stop etcd.service || give_up 'etcd does not stop'
+}
+
 halt() { # id
     echo "$1" >"$home/restoring" && sync -- "$home/restoring" "$home" || exit 1
-    timeout 100 systemctl stop etcd.service || give_up 'etcd does not stop'
+    stop
     for each in /proc/[0-9]*; do
         case $(readlink "$each/exe" 2>/dev/null) in /opt/etcd/*/etcd | '/opt/etcd/'*'/etcd (deleted)') give_up "an etcd still runs: pid ${each#/proc/}" ;; esac
     done
@@ -83,7 +88,7 @@ swap() { # id
 undo() { # id
     work=$home/restore-$1
     if [ -e "$work/swapping" ]; then
-        timeout 100 systemctl stop etcd.service || give_up 'etcd does not stop'
+        stop
         read -r had <"$work/swapping"
         if [ "$had" = nothing ] || [ -d "$work/old/default.etcd" ]; then
             rm -rf -- "$work/new"

@@ -123,7 +123,8 @@ def _check_end(path: Path, size: int, db: Bolt) -> None:
     if beyond % db.meta.page_size == 0:
         raise OpsError(
             f"{path}: has no SHA-256 at its end: it was cut off, or this is a member's own database and no snapshot",
-            hint="what etcdctl snapshot save wrote has one; without it nobody can tell whether a byte was changed",
+            hint="what etcdctl snapshot save wrote has one; without it nobody can tell whether a byte was changed, and "
+            "inv restore wants --raw for it",
         )
     raise OpsError(f"{path}: is damaged: {beyond - SUM} bytes follow after its end", hint=ANOTHER)
 
