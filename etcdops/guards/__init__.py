@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from etcdops.config import Config
 from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, clocks, emptied, incarnation, membership, same_machine
-from etcdops.guards.host import other_member, strangers, unfit, unlike, unready
+from etcdops.guards.host import other_member, strangers, unfit, unlike, unread, unready
 
 __all__ = [
     "Facts",
@@ -21,6 +21,7 @@ __all__ = [
     "other_member",
     "refuse",
     "strangers",
+    "unread",
     "unready",
 ]
 

@@ -140,14 +140,20 @@ def strangers(facts: HostFacts, pki: MemberPki) -> Iterator[Refused]:
         theirs = facts.trust.get(path, "")
         if not (facts.has_data and theirs):
             continue
-        ours = fingerprints((issuer or b"").decode())
-        if not ours & fingerprints(theirs):
+        if not fingerprints((issuer or b"").decode()) & fingerprints(theirs):
             yield Refused(
                 f"{path} there does not hold the CA that issues in pki.dir here",
                 host=facts.name,
                 hint="put the pki folder that this cluster was deployed with in its place",
             )
-        elif not ours & facts.loaded(path):
+
+
+def unread(facts: HostFacts, pki: MemberPki) -> Iterator[Refused]:
+    """A member that runs with an older bundle than lies on its disk: without the CA of its next certificates."""
+    for path, issuer in ((layout.CLIENT_CA, pki.client_issuer), (layout.PEER_CA, pki.peer_issuer)):
+        theirs = facts.trust.get(path, "")
+        ours = fingerprints((issuer or b"").decode())
+        if facts.has_data and ours & fingerprints(theirs) and not ours & facts.loaded(path):
             yield Refused(
                 f"runs with an older {path}, without the CA that issues in pki.dir here",
                 host=facts.name,

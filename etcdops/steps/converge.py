@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from etcdops import desired, gate, guards, layout
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Unhealthy
+from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
 from etcdops.plan import Change, File, Release, diff
@@ -108,7 +108,11 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
 
 def _refuse_strangers(wants: Mapping[str, Want]) -> None:
     """Keep a lost or foreign pki.dir from replacing the CA under a running cluster."""
-    guards.refuse(finding for want in wants.values() if want.pki for finding in guards.strangers(want.facts, want.pki))
+    found: list[Refused] = []
+    for want in wants.values():
+        if want.pki:
+            found += [*guards.strangers(want.facts, want.pki), *guards.unread(want.facts, want.pki)]
+    guards.refuse(found)
 
 
 def _joins(facts: Mapping[str, HostFacts], start: Iterable[str]) -> list[str]:

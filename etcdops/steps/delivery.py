@@ -32,7 +32,9 @@ def wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[st
 
 
 def issue(run: Run) -> None:
-    """gen-ca and gen-server-cert, as far as something is missing or stale."""
+    """gen-ca and gen-server-cert, as far as something is missing or stale; nothing for plain http."""
+    if not run.config.cluster.tls:
+        return
     now = datetime.now(UTC)
     items = [*run.keystore.make_ca(now), *run.keystore.make_leaves(run.config.members, now)]
     made = [item for item in items if item.action != "keep"]

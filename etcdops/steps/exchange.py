@@ -85,7 +85,7 @@ class Exchange:
 
     @classmethod
     def plan(cls, run: Run, before: Cluster, source: Source) -> Self:
-        """Decide it.  Issues certificates that are missing, unless it is a dry run; touches no host."""
+        """Decide it, with the certificates that are in pki.dir now.  Touches nothing."""
         config, proof = run.config, source.proof
         order = Restoration(
             id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{proof.sha256[:8]}",
@@ -98,8 +98,6 @@ class Exchange:
             raw=proof.raw,
             bump=restoration.bump(config.cluster.version, proof.revision, before.revision),
         )
-        if config.cluster.tls and not run.dry_run:
-            delivery.issue(run)
         bare = {  # as for a member that has never started
             name: replace(fact, identity={}, view=View(), unit=replace(fact.unit, active="inactive", pid=0))
             for name, fact in before.facts.items()
@@ -117,7 +115,9 @@ class Exchange:
     def outcome(self) -> str:
         """What is true after it, for a person."""
         aside = f"; the old data is set aside as {self.order.id}: inv snapshot.list --set-aside"
-        return f"{len(self.run.names)} members healthy, revision {self.revision}{aside if self.before.has_data else ''}"
+        count = len(self.run.names)
+        members = "1 member" if count == 1 else f"{count} members"
+        return f"{members} healthy, revision {self.revision}{aside if self.before.has_data else ''}"
 
     def prepare(self) -> None:
         """Everything that can be done while the old cluster serves; when it fails, nothing of it is left."""
@@ -191,7 +191,14 @@ class Exchange:
             if isinstance(error, OpsError):
                 raise OpsError(f"nothing was restored: {error}", hint=outcome) from None
             raise
-        run.fleet.all(order.commit)
+
+    def commit(self) -> None:
+        """The old data set aside: there is no way back from here."""
+        try:
+            self.run.fleet.all(self.order.commit)
+        except HostsFailed as error:
+            hint = "the new cluster serves, and the old data is still there; the same command again completes it"
+            raise HostsFailed(error.errors, hint=hint) from None
 
     def _halt(self) -> None:
         """Followers first, the leader after them; then the hosts where none runs are barred, too."""

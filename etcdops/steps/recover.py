@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from etcdops import guards, restoration
-from etcdops.errors import HostError, HostsFailed, OpsError, Refused
+from etcdops import gate, guards, restoration
+from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import quorum
 from etcdops.facts import HostFacts, gather
 from etcdops.restoration import Side
 from etcdops.run import Run
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.proof import prove
-from etcdops.snapshots.store import create
-from etcdops.snapshots.take import salvage
+from etcdops.snapshots.take import SECONDS, Sink, salvage
 from etcdops.snapshots.wal import Reach, reach
 from etcdops.ssh import Host
+from etcdops.steps import delivery
+from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
 from etcdops.steps.exchange import Cluster, Exchange
 from etcdops.steps.snapshots import Source
@@ -31,18 +33,51 @@ LOG = "cat /var/lib/etcd/default.etcd/member/wal/*.wal"  # in the order of their
 ID = "recover"  # under which the survivors are kept from starting meanwhile
 
 
+@dataclass(frozen=True)
+class Look:
+    """The hosts: those that answer, and those that do not, with why."""
+
+    facts: Mapping[str, HostFacts]
+    sides: Mapping[str, Side]
+    lost: Mapping[str, OpsError]
+
+    @property
+    def survivors(self) -> list[str]:
+        """Those that have a member's data."""
+        return [name for name, fact in self.facts.items() if fact.has_data]
+
+    @property
+    def healthy(self) -> list[str]:
+        """The members that can commit."""
+        return [name for name, fact in self.facts.items() if fact.view.healthy]
+
+    @property
+    def running(self) -> list[str]:
+        """The hosts whose etcd runs, or did until a recovery that was cut short stopped it."""
+        return [
+            name
+            for name, fact in self.facts.items()
+            if fact.is_running or fact.unit.active == "activating" or self.sides[name].barred == ID
+        ]
+
+    @property
+    def unfinished(self) -> str:
+        """The id of another exchange of data that was cut short, '' if there is none."""
+        return next((side.unfinished for side in self.sides.values() if side.unfinished not in ("", ID)), "")
+
+
 def recover(run: Run) -> None:
     """Make a new cluster of what the survivors hold, on all hosts that can be reached."""
     began = time.monotonic()
-    run.ui.step(f"Look at {', '.join(run.names)}")
-    both = run.fleet.map(lambda host: (gather(host), restoration.look(host)))
-    lost = {name: each for name, each in both.items() if isinstance(each, OpsError)}
-    facts = {name: each[0] for name, each in both.items() if not isinstance(each, OpsError)}
-    sides = {name: each[1] for name, each in both.items() if not isinstance(each, OpsError)}
-    survivors = [name for name, fact in facts.items() if fact.has_data]
-    part = run.only(list(facts))
-    guards.refuse([*_findings(run, facts, sides, survivors), *guards.beneath_a_restore(part.config, facts)])
-    for error in lost.values():
+    hosts = _look(run)
+    part = run.only(list(hosts.facts))
+    if hosts.unfinished:
+        if not _finish(run, part, hosts):
+            return
+        hosts = _look(run)
+    survivors = hosts.survivors
+    guards.refuse([*_findings(run, hosts), *guards.beneath_a_restore(part.config, hosts.facts)])
+    for error in hosts.lost.values():
         run.ui.line(f"lost: {error}")
     run.ui.line(f"survivors with data: {', '.join(survivors)}; a quorum takes {quorum(len(run.names))}")
     if run.dry_run:
@@ -50,8 +85,8 @@ def recover(run: Run) -> None:
             run.ui.result(f"{name}  systemctl stop etcd; save what it holds; restore the furthest of them")
         return
     run.confirm(
-        f"Give up {', '.join(lost) or 'what is missing'} and make a new cluster {run.config.cluster.name} of what "
-        f"{', '.join(survivors)} hold",
+        f"Give up {', '.join(hosts.lost) or 'what is missing'} and make a new cluster {run.config.cluster.name} of "
+        f"what {', '.join(survivors)} {'holds' if len(survivors) == 1 else 'hold'}",
         answer=run.config.cluster.name,
     )
     try:
@@ -60,49 +95,109 @@ def recover(run: Run) -> None:
             stores.workspace(run.config.resolve(run.config.backup.dir)) as work,
         ):
             source = _salvage(part, survivors, store, work)
-            cluster = Cluster(part.fleet.all(gather), sides)
-            exchange = Exchange.plan(part, cluster, source)
+            delivery.issue(part)
+            exchange = Exchange.plan(part, Cluster(part.fleet.all(gather), hosts.sides), source)
             exchange.prepare()
             exchange.swap()
     except BaseException:
-        part.reconnect()
-        part.fleet.map(lambda host: restoration.undo(host, ID))
-        run.ui.line("the survivors' data is as it was; their etcd is stopped")
+        _give_back(part, hosts)
         raise
-    finally:
-        part.close()
+    exchange.commit()
+    part.close()
     run.ui.result(f"recovered in {time.monotonic() - began:.1f} s: {exchange.outcome}")
-    if lost:
+    if hosts.lost:
         run.ui.warn(
-            f"not in the new cluster: {', '.join(lost)}; once there are hosts for all members again: inv backup, and "
-            "inv restore latest puts it on all of them"
+            f"not in the new cluster: {', '.join(hosts.lost)}; once there are hosts for all members again: inv backup, "
+            "and inv restore latest puts it on all of them"
         )
 
 
-def _findings(
-    run: Run, facts: Mapping[str, HostFacts], sides: Mapping[str, Side], survivors: Sequence[str]
-) -> list[Refused]:
-    """Reasons not to: a quorum is there or can be had, nobody has data, a restore is under way."""
-    total = len(run.names)
-    healthy = [name for name, fact in facts.items() if fact.view.healthy]
-    found = []
-    if healthy:
-        found.append(Refused(f"{', '.join(healthy)} can commit: the cluster has its quorum", hint="inv status"))
-    elif len(survivors) >= quorum(total):
-        found.append(
+def _look(run: Run) -> Look:
+    """All that can be known; ``HostsFailed`` where a host answers and does not let us in: it is not lost."""
+    run.ui.step(f"Look at {', '.join(run.names)}")
+    both = run.fleet.map(lambda host: (gather(host), restoration.look(host)))
+    lost = {name: each for name, each in both.items() if isinstance(each, OpsError)}
+    shut = [error for error in lost.values() if not isinstance(error, Unreachable)]
+    if shut:
+        raise HostsFailed(
+            shut, hint="it answers, so it may have its data: mend that, or, if it is lost, take it out of config.yaml"
+        )
+    if len(lost) == len(both):
+        raise HostsFailed(list(lost.values()))
+    found = {name: each for name, each in both.items() if not isinstance(each, OpsError)}
+    return Look(
+        {name: facts for name, (facts, _) in found.items()}, {name: side for name, (_, side) in found.items()}, lost
+    )
+
+
+def _finish(run: Run, part: Run, hosts: Look) -> bool:
+    """What an exchange that was cut short has left; whether there is still something to recover.
+
+    Where etcd was not let start since, the old data comes back.  Where it was, clients may have written to the new
+    data: that stays, and the old is set aside.
+    """
+    id_ = hosts.unfinished
+    barred = any(side.barred == id_ for side in hosts.sides.values())
+    what = "put the data back that it had replaced" if barred else "keep the data that it has brought"
+    if barred and hosts.healthy:
+        raise Refused(f"restore {id_} was cut short, and {', '.join(hosts.healthy)} can commit", hint="inv status")
+    if run.dry_run:
+        for name in hosts.facts:
+            run.ui.result(f"{name}  restore {id_} was cut short: {what}; then look again")
+        return False
+    run.confirm(f"Restore {id_} was cut short: {what}", answer=run.config.cluster.name)
+    if barred:
+        part.fleet.all(lambda host: restoration.undo(host, id_))
+        return True
+    if hosts.healthy:
+        views = {name: fact.view for name, fact in hosts.facts.items()}
+        if reasons := gate.judge(part.config, views).reasons:
+            raise Unhealthy("; ".join(reasons), hint="inv status; once they are healthy the same again completes it")
+        strangers = {name: replace(fact, identity={}) for name, fact in hosts.facts.items()}
+        token = next(iter(hosts.facts.values())).token
+        delivery.record(part, strangers, views, token, part.names, ALL_STEPS)
+    part.fleet.all(lambda host: restoration.commit(host, id_))
+    if hosts.healthy:
+        run.ui.result(f"recovery {id_} had been cut short at its very end; it is complete now")
+    return not hosts.healthy
+
+
+def _give_back(part: Run, hosts: Look) -> None:
+    """The survivors as they were, after an error or Ctrl-C."""
+
+    def free(host: Host) -> bool:
+        if restoration.look(host).swapped:  # its old data is not back: what the exchange has said stands
+            return False
+        restoration.undo(host, ID)
+        if host.name in hosts.running:
+            host.run("systemctl start --no-block etcd.service")
+        return True
+
+    part.reconnect()  # Ctrl-C has closed every connection
+    freed = part.fleet.map(free)
+    for each in freed.values():
+        if isinstance(each, OpsError):
+            part.ui.warn(f"{each}; etcd does not start there as long as /var/lib/etcd/restoring exists")
+    if all(each is True for each in freed.values()):
+        part.ui.line(f"{', '.join(hosts.survivors)}: the data is as it was, and so is etcd")
+    part.close()
+
+
+def _findings(run: Run, hosts: Look) -> list[Refused]:
+    """Reasons not to: a quorum is there or can be had, nobody has data."""
+    total, survivors = len(run.names), hosts.survivors
+    if hosts.healthy:
+        return [Refused(f"{', '.join(hosts.healthy)} can commit: the cluster has its quorum", hint="inv status")]
+    if len(survivors) >= quorum(total):
+        return [
             Refused(
                 f"{', '.join(survivors)} have their data, and {quorum(total)} of {total} are a quorum: nothing is lost",
                 hint="inv start, or on those hosts: systemctl start etcd",
             )
-        )
-    elif not survivors:
-        found.append(Refused("no host that can be reached has data", hint="inv restore with the newest backup"))
-    found += [
-        Refused(f"restore {side.unfinished} was cut short here", host=name, hint="inv restore-undo")
-        for name, side in sides.items()
-        if side.unfinished and side.unfinished != ID
-    ]
-    return found
+        ]
+    if not survivors:
+        return [Refused("no host that can be reached has data", hint="inv restore with the newest backup")]
+    return []
 
 
 def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path) -> Source:
@@ -111,7 +206,6 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
     run.fleet.all(lambda host: restoration.halt(host, ID), survivors)
     logs = run.fleet.all(lambda host: _reach(host, work / f"{host.name}.wal"), survivors)
     sources: dict[str, Source] = {}
-    failed: list[OpsError] = []
     for name in sorted(survivors, key=lambda name: logs[name], reverse=True):
         path = work / f"{name}.db"
         try:
@@ -122,7 +216,15 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
                 [name],
             )[name]
         except HostsFailed as error:
-            failed += error.errors
+            if not isinstance(error.errors[0], HostError):
+                error.errors[0].host = ""  # it is this machine's trouble
+                raise error.errors[0] from None
+            if not sources:  # only it is known to have all that any survivor has
+                raise HostsFailed(
+                    error.errors,
+                    hint=f"no survivor goes further than {name}: mend that, or, to go without it, take it out of "
+                    "config.yaml; without any survivor inv restore has the newest backup",
+                ) from None
             run.ui.warn(f"{error.errors[0]}")
             continue
         manifest = manifest.model_copy(update={"purpose": "rescue"})
@@ -134,8 +236,6 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
             f"revision {manifest.revision}; saved as {manifest.file}"
         )
         time.sleep(1.0)  # the names of two backups differ by the second
-    if not sources:
-        raise HostsFailed(failed, hint="no survivor's data can be read; inv restore with the newest backup")
     best = next(iter(sources))
     run.ui.line(
         f"{best} goes furthest; what only the lost members had acknowledged, and no survivor had received, is lost"
@@ -145,13 +245,11 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
 
 def _reach(host: Host, path: Path) -> Reach:
     """How far the log on ``host`` goes; it comes here in a file, for it may be hundreds of MB."""
-    with create(path) as stream:
-        said: list[bytes] = []
-        done = host.run(LOG, relay=(stream.write, said.append), check=False)
-        if done.rc != 0:
-            raise HostError(
-                f"the log cannot be read: {b''.join(said).decode(errors='replace').strip()}", host=host.name
-            )
+    said: list[bytes] = []
+    with Sink(path) as sink:
+        done = host.run(LOG, relay=(sink.write, said.append), timeout=SECONDS, check=False)
+    if done.rc != 0:
+        raise HostError(f"the log cannot be read: {b''.join(said).decode(errors='replace').strip()}", host=host.name)
     with path.open("rb") as stream:
         found = reach(stream)
     path.unlink()

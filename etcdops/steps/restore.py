@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from etcdops import gate, guards, restoration
-from etcdops.config import Config
+from etcdops import gate, guards, layout, restoration
 from etcdops.errors import Refused
 from etcdops.facts import gather
 from etcdops.run import Run
 from etcdops.schedule import span
 from etcdops.snapshots import fit
 from etcdops.snapshots import store as stores
-from etcdops.steps import snapshots
+from etcdops.ssh import Host
+from etcdops.steps import delivery, snapshots
 from etcdops.steps.exchange import Cluster, Exchange, is_early, look, put_back, start, wait
 from etcdops.steps.snapshots import Source
 
@@ -23,36 +24,42 @@ MIB = 1 << 20
 def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") -> None:
     """Replace what the cluster holds by the snapshot ``which``: a file, the name of a backup, or 'latest'."""
     began = time.monotonic()
-    cluster = _complete(run, look(run))
+    cluster, completed = _complete(run, look(run))
     with stores.open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
         source = snapshots.find(run, store, which, work, raw=raw)
+        if completed.endswith(source.proof.sha256[:8]) and _is_healthy(run, cluster):
+            run.ui.result(f"restore {completed} had been cut short at its very end; it is complete now")
+            return
         if cluster.unfinished and _has_ended(run, cluster, source):
             if not run.dry_run:
                 run.fleet.all(lambda host: restoration.commit(host, cluster.unfinished))
             run.ui.result(f"restore {cluster.unfinished} had been cut short at its very end; it is complete now")
             return
-        guards.refuse(
-            [*_findings(run.config, cluster), *fit.findings(run.config, source.proof, source.manifest, of_cluster)]
-        )
-        exchange = Exchange.plan(run, cluster, source)
+        guards.refuse([*_findings(run, cluster), *fit.findings(run.config, source.proof, source.manifest, of_cluster)])
         _show(run, cluster, source)
         if run.dry_run:
-            _rehearse(exchange)
+            _rehearse(Exchange.plan(run, cluster, source))
             return
         run.confirm(f"Restore {run.config.cluster.name} from it", answer=run.config.cluster.name)
         if cluster.unfinished:
             put_back(run, cluster.unfinished)
-            exchange = Exchange.plan(run, look(run), source)
+            cluster = look(run)
+        delivery.issue(run)
+        exchange = Exchange.plan(run, cluster, source)
         exchange.prepare()
         exchange.rescue(store, work)
         exchange.swap()
+        exchange.commit()
     run.ui.result(f"restored in {time.monotonic() - began:.1f} s: {exchange.outcome}")
 
 
 def undo(run: Run) -> None:
     """Put the old data back where a restore was cut short, and start what had been running."""
-    cluster = _complete(run, look(run))
+    cluster, completed = _complete(run, look(run))
+    if completed:
+        run.ui.result(f"restore {completed} had come to its end, and is complete now; there is no way back from there")
+        return
     if not cluster.unfinished:
         raise Refused("no restore was cut short on any of these hosts", hint="inv status")
     if run.dry_run:
@@ -69,8 +76,11 @@ def undo(run: Run) -> None:
     run.ui.result(f"the old data is back: {len(names)} members healthy" if names else "the old state is back")
 
 
-def _findings(config: Config, cluster: Cluster) -> list[Refused]:
+def _findings(run: Run, cluster: Cluster) -> list[Refused]:
+    config = run.config
     found = guards.beneath_a_restore(config, cluster.facts)
+    for want in delivery.wants(run, cluster.facts, "").values():
+        found += guards.strangers(want.facts, want.pki) if want.pki else ()
     found += [
         Refused(
             f"{side.mounted} is a mount point, and cannot be renamed", host=name, hint="mount the disk at its parent"
@@ -78,18 +88,33 @@ def _findings(config: Config, cluster: Cluster) -> list[Refused]:
         for name, side in cluster.sides.items()
         if side.mounted
     ]
-    names = {member.name for member in config.members}
-    others = {each.name: each for view in cluster.views.values() if view.healthy for each in view.members or ()}
-    found += [
-        Refused(
-            f"member {each.name} ({', '.join(each.client_urls)}) is in the running cluster and not in config.yaml: it "
-            "would go on with the old data",
-            hint=f"on its host: systemctl disable --now etcd; or add {each.name} to config.yaml",
-        )
-        for each in others.values()
-        if each.started and each.name not in names
-    ]
+    return [*found, *_outsiders(run, cluster)]
+
+
+def _outsiders(run: Run, cluster: Cluster) -> list[Refused]:
+    """Members of the running cluster that are not in config.yaml, and run: they would go on with the old data."""
+    names = {member.name for member in run.config.members}
+    found: list[Refused] = []
+    for host, view in cluster.views.items():
+        for each in view.members or ():
+            if each.name in names or not each.started or any(other.message.startswith(each.name) for other in found):
+                continue
+            asked = run.fleet.all(lambda host, urls=each.client_urls: _answers(host, urls), [host])  # type: ignore[misc]
+            if asked[host]:
+                found.append(
+                    Refused(
+                        f"{each.name} ({', '.join(each.client_urls)}) runs, is not in config.yaml, and would go on "
+                        "with the old data",
+                        hint=f"on its host: systemctl disable --now etcd; or add {each.name} to config.yaml",
+                    )
+                )
     return found
+
+
+def _answers(host: Host, urls: Sequence[str]) -> bool:
+    """Whether an etcd that can be reached from ``host`` answers there, healthy or not."""
+    script = layout.script("client") + '\n$CLIENT --endpoints="$1" --command-timeout=3s endpoint status >/dev/null 2>&1'
+    return host.run(script, ",".join(urls), check=False).rc == 0
 
 
 def _has_ended(run: Run, cluster: Cluster, source: Source) -> bool:
@@ -97,19 +122,26 @@ def _has_ended(run: Run, cluster: Cluster, source: Source) -> bool:
     return (
         cluster.unfinished.endswith(source.proof.sha256[:8])
         and not any(side.barred for side in cluster.sides.values())
-        and bool(gate.judge(run.config, {name: fact.view for name, fact in cluster.facts.items()}))
+        and _is_healthy(run, cluster)
         and all(fact.identity for fact in cluster.facts.values())
     )
 
 
-def _complete(run: Run, cluster: Cluster) -> Cluster:
-    """Finish a restore that was cut short while it set the old data aside: there is no way back from there."""
+def _is_healthy(run: Run, cluster: Cluster) -> bool:
+    return bool(gate.judge(run.config, {name: fact.view for name, fact in cluster.facts.items()}))
+
+
+def _complete(run: Run, cluster: Cluster) -> tuple[Cluster, str]:
+    """Finish a restore that was cut short while it set the old data aside: there is no way back from there.
+
+    The cluster as it is then, and the id of that restore or ''.
+    """
     for id_ in {id_ for side in cluster.sides.values() for id_ in side.aside}:
         names = [name for name, side in cluster.sides.items() if id_ in side.swapped]
         if names and not run.dry_run:
             run.fleet.all(lambda host, id_=id_: restoration.commit(host, id_), names)  # type: ignore[misc]
-            return look(run)
-    return cluster
+            return look(run), id_
+    return cluster, ""
 
 
 def _show(run: Run, cluster: Cluster, source: Source) -> None:

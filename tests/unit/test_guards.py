@@ -461,7 +461,9 @@ STRANGERS: dict[str, tuple[HostFacts, list[str]]] = {
 
 @pytest.mark.parametrize(("facts", "paths"), STRANGERS.values(), ids=STRANGERS.keys())
 def test_strangers(facts: HostFacts, paths: list[str]) -> None:
-    found = list(guards.strangers(facts, MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())))
+    pki = MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())
+    assert not list(guards.strangers(facts, pki))
+    found = list(guards.unread(facts, pki))
     assert [str(finding) for finding in found] == [
         f"etcd01: {path} there does not hold the CA that issues in pki.dir here" for path in paths
     ]
