@@ -1,17 +1,19 @@
 """How far a member's write-ahead log goes: what ranks the survivors of a lost quorum.  Pure.
 
 The format is that of go.etcd.io/etcd/server/wal: frames of an 8-byte length, whose highest byte tells the padding, and
-a protobuf record; the last file is zero from its end on.
+a protobuf record; the last file is zero from its end on.  Each record has the CRC-32C of all content so far.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import BinaryIO
 
 ENTRY, STATE, SNAPSHOT = 2, 3, 5  # types of a record
 LONGEST = 512 << 20  # bytes of a record; a longer one is no record
+SECTOR = bytes(512)  # what a power cut leaves of one that was not written
 
 
 @dataclass(frozen=True, order=True)
@@ -41,6 +43,7 @@ def reach(stream: BinaryIO) -> Reach:
 
 
 def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    before = 0
     while len(head := stream.read(8)) == 8:
         frame = int.from_bytes(head, "little")
         length = frame & ((1 << 56) - 1)
@@ -50,17 +53,46 @@ def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         record = stream.read(length + padding)
         if len(record) < length + padding:
             return
-        yield _record(record[:length])
+        kind, content, crc = _record(record[:length])
+        if _may_be_torn(record[:length]) and _crc32c(before, content) != crc:
+            return
+        before = crc
+        yield kind, content
 
 
-def _record(data: bytes) -> tuple[int, bytes]:
-    kind, content = 0, b""
+def _may_be_torn(record: bytes) -> bool:
+    """Whether it may lack a sector, or its part of one: only then are its sums worth their time."""
+    return not record[0] or not record[-1] or SECTOR in record
+
+
+def _record(data: bytes) -> tuple[int, bytes, int]:
+    kind, content, crc = 0, b"", 0
     for field, value in _fields(data):
         if field == 1 and isinstance(value, int):
             kind = value
+        elif field == 2 and isinstance(value, int):
+            crc = value
         elif field == 3 and isinstance(value, bytes):
             content = value
-    return kind, content
+    return kind, content, crc
+
+
+def _crc32c(before: int, data: bytes) -> int:
+    crc = before ^ 0xFFFFFFFF
+    table = _table()
+    for byte in data:
+        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+@cache
+def _table() -> tuple[int, ...]:
+    table = []
+    for crc in range(256):
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return tuple(table)
 
 
 def _numbers(data: bytes) -> dict[int, int]:
