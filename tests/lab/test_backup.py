@@ -18,6 +18,7 @@ from tests.lab import kept
 from tests.lab.conftest import NewProject
 from tests.lab.test_rolling import leader
 from tests.lab.writer import Writer
+from tests.unit.snapshots import content
 
 LEFTOVERS = (
     "ls -d /var/tmp/.etcdops-* /var/lib/etcd/.etcdops-* 2>/dev/null; "
@@ -453,6 +454,7 @@ def test_damage_is_told(cluster: Project, store: Path, tmp_path: Path) -> None:
     verify(good[:-32], "has no SHA-256 at its end")
     bad.with_suffix(".json").write_bytes(manifest.dump())
     verify(good + good[-32:])
+    verify(content("3.6.16"), "is another cluster's: its members are ")
     other = cluster.inv("backup", "--json").ok().json()
     shutil.copy(store / other["file"], bad)
     cluster.inv("snapshot.verify", str(bad)).failed(1, f"is not the file that {manifest.name}.json describes")
