@@ -461,9 +461,7 @@ STRANGERS: dict[str, tuple[HostFacts, list[str]]] = {
 
 @pytest.mark.parametrize(("facts", "paths"), STRANGERS.values(), ids=STRANGERS.keys())
 def test_strangers(facts: HostFacts, paths: list[str]) -> None:
-    pki = MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())
-    assert not list(guards.strangers(facts, pki))
-    found = list(guards.unread(facts, pki))
+    found = list(guards.strangers(facts, MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())))
     assert [str(finding) for finding in found] == [
         f"etcd01: {path} there does not hold the CA that issues in pki.dir here" for path in paths
     ]
@@ -492,7 +490,9 @@ def running_with(client: str, peer: str, **known: Any) -> HostFacts:
     ids=["both", "old client CA", "old peer CA", "none", "ours alone", "stopped: the next start reads them"],
 )
 def test_a_ca_that_was_not_read_yet_is_not_trusted_yet(facts: HostFacts, paths: list[str]) -> None:
-    found = list(guards.strangers(facts, MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())))
+    pki = MemberPki(b"", b"", None, None, pem("client").encode(), pem("peer").encode())
+    assert not list(guards.strangers(facts, pki))
+    found = list(guards.unread(facts, pki))
     assert [str(finding) for finding in found] == [
         f"etcd01: runs with an older {path}, without the CA that issues in pki.dir here" for path in paths
     ]
