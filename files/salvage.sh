@@ -5,7 +5,10 @@
 tell() { printf '%s\t%s\n' "$1" "$2" >&2; }
 programs=/opt/etcd/current seconds=$1 home=/var/lib/etcd
 data=$home/default.etcd
-work=$(mktemp -d "$home/.etcdops-salvage.XXXXXXXX") || exit 1
+for each in "$home"/.etcdops-salvage.*; do # of runs that were killed: a copy is large
+    [ ! -d "$each" ] || kill -0 "${each##*.}" 2>/dev/null || rm -rf -- "$each"
+done
+mkdir -- "$home/.etcdops-salvage.$$" && work=$home/.etcdops-salvage.$$ || exit 1
 
 [ "$(systemctl show etcd.service --property=MainPID --value)" = 0 ] || give_up 'etcd runs'
 [ -d "$data/member/wal" ] || give_up "there is no data in $data"

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from etcdops import __version__, layout
 from etcdops.errors import HostError, OpsError
@@ -43,14 +44,8 @@ def _take(
 ) -> Manifest:
     taken = datetime.now(UTC)
     said: list[bytes] = []
-    with _Sink(target, advance) as sink:
-        relay = (sink.write, said.append)
-        try:
-            done = host.run(script, argument, relay=relay, timeout=SECONDS, check=False)
-        except OpsError:
-            if sink.error:  # it ended the connection; that is no fault of the host's
-                raise sink.error from None
-            raise
+    with Sink(target, advance) as sink:
+        done = host.run(script, argument, relay=(sink.write, said.append), timeout=SECONDS, check=False)
     lines = b"".join(said).decode(errors="replace").splitlines()
     if done.rc != 0:
         words = "; ".join([line for line in lines if line.strip()][-2:])
@@ -110,16 +105,17 @@ def _members(encoded: str) -> Iterable[RecordedMember]:
         yield RecordedMember(f"{each.id:x}", each.name, each.peer_urls, each.client_urls, each.learner)
 
 
-class _Sink:
-    """The file that the stream goes to.  Its trouble is kept in ``error``: the connection would hide it."""
+class Sink:
+    """A file that a host's stream goes to.  Its own trouble goes before what the connection makes of it, which ends
+    by it: that is no fault of the host's."""
 
-    def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
-        self.error: OpsError | None = None
+    def __init__(self, path: Path, advance: Callable[[int], None] = lambda done: None) -> None:
+        self._error: OpsError | None = None
         self._path = path
         self._advance = advance
         self._done = 0
 
-    def __enter__(self) -> _Sink:
+    def __enter__(self) -> Self:
         try:
             self._stream = create(self._path)
         except OSError as error:
@@ -130,15 +126,15 @@ class _Sink:
         try:
             self._stream.close()
         except OSError as error:
-            self.error = self.error or failed(self._path, "written", error)
-        if self.error:
-            raise self.error from None
+            self._error = self._error or failed(self._path, "written", error)
+        if self._error:
+            raise self._error from None
 
     def write(self, chunk: bytes) -> None:
         try:
             self._stream.write(chunk)
         except OSError as error:
-            self.error = failed(self._path, "written", error)
-            raise self.error from None
+            self._error = failed(self._path, "written", error)
+            raise self._error from None
         self._done += len(chunk)
         self._advance(self._done)
