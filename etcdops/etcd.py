@@ -10,10 +10,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 TIMED_OUT = "context deadline exceeded"
+NOSPACE = "NOSPACE"
+CORRUPT = "CORRUPT"
+
+
+@dataclass(frozen=True, order=True)
+class Alarm:
+    """``NOSPACE``: the quota is full, ``CORRUPT``: data differs.  ``member`` raised it: its name, else its id in
+    hexadecimal; '' where etcd does not tell."""
+
+    kind: str
+    member: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +44,12 @@ class EndpointStatus:
     learner: bool
     quota: int
     errors: tuple[str, ...]
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Those that are raised anywhere in the cluster; told without a quorum, too."""
+        found = (_ALARM.fullmatch(error) for error in self.errors)
+        return tuple(Alarm(match[1], match[2] or "") for match in found if match)
 
     @property
     def is_leader(self) -> bool:
@@ -83,6 +100,16 @@ class View:
     def alarms(self) -> str:
         """The alarms that make ``endpoint health`` say no, such as ``NOSPACE``: writes stop, the cluster does not."""
         return self.complaint.partition("Active Alarm(s): ")[2]
+
+    def but_for_nospace(self) -> View:
+        """The same without that alarm: all but writes goes on under it, such as what makes room."""
+        status = self.status
+        if status:
+            others = (error for error in status.errors if not error.startswith(f"alarm {NOSPACE}"))
+            status = replace(status, errors=tuple(others))
+        if set(self.alarms.split()) == {NOSPACE}:
+            return replace(self, status=status, healthy=True, complaint="")
+        return replace(self, status=status)
 
 
 def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> View:
@@ -154,12 +181,18 @@ def _member(value: Mapping[str, Any]) -> ClusterMember:
     )
 
 
+_ALARM = re.compile(r"alarm (\w+)(?: on (\S+))?")  # as ``_named`` words it
+
+
 def _named(error: str, known: tuple[ClusterMember, ...] | None) -> str:
-    """An alarm with the name of the member that raised it; etcd gives its id, in decimal."""
-    names = {str(member.id): member.name for member in known or ()}
-    return re.sub(
-        r"memberID:(\d+)\s+alarm:(\w+)", lambda alarm: f"alarm {alarm[2]} on {names.get(alarm[1], alarm[1])}", error
-    )
+    """An alarm with the name of the member that raised it; etcd gives its id, in decimal, or none."""
+    names = {member.id: member.name for member in known or ()}
+
+    def words(alarm: re.Match[str]) -> str:
+        id_ = int(alarm[1] or 0)
+        return f"alarm {alarm[2]} on {names.get(id_) or f'{id_:x}'}" if id_ else f"alarm {alarm[2]}"
+
+    return re.sub(r"(?:memberID:(\d+)\s+)?\balarm:(\w+)", words, error)
 
 
 def _cause(text: str) -> str:

@@ -7,7 +7,7 @@ a lagging follower hides behind it.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from etcdops import etcd, layout
@@ -38,6 +38,11 @@ def ask(host: Host, queries: str = "health status members", *also: str) -> View:
     head = f"QUERIES='{queries}' WAIT={WAIT}"
     script = "\n".join((head, layout.script("prelude", *also, "client", "etcd")))
     return parse_answers(host.run(script).stdout)
+
+
+def ask_but_for_nospace(host: Host) -> View:
+    """``ask`` for what may go on while the quota is full."""
+    return ask(host).but_for_nospace()
 
 
 def judge(config: Config, views: Views) -> Verdict:
@@ -89,11 +94,13 @@ def _membership(config: Config, views: Mapping[str, View]) -> list[str]:
     return reasons
 
 
-def pass_through(fleet: Fleet, config: Config, *, seconds: float) -> Mapping[str, View]:
+def pass_through(
+    fleet: Fleet, config: Config, *, seconds: float, look: Callable[[Host], View] = ask
+) -> Mapping[str, View]:
     """Wait until the cluster is healthy; ``Unhealthy`` after ``seconds`` with every reason that is left."""
     deadline = time.monotonic() + seconds
     while True:
-        views = fleet.map(ask)
+        views = fleet.map(look)
         verdict = judge(config, views)
         if verdict:
             return {name: view for name, view in views.items() if isinstance(view, View)}

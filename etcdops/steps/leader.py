@@ -21,7 +21,7 @@ def move_leader(run: Run, to: str) -> None:
     if leader == to:
         _tell(run, leader, leader, 0.0)
         return
-    target = to or _furthest(run, views, leader)
+    target = to or furthest(run, views, leader)
     _refuse_unfit(views, target)
     if run.dry_run:
         run.ui.result(f"{leader}  etcdctl move-leader: {target} leads")
@@ -66,7 +66,7 @@ def _leader(run: Run, views: gate.Views) -> str:
     )
 
 
-def _furthest(run: Run, views: gate.Views, leader: str) -> str:
+def furthest(run: Run, views: gate.Views, leader: str) -> str:
     """The voter that has applied most, of those that can commit."""
     fit = {name: view.status.applied for name, view in _voters(views).items() if view.status and name != leader}
     if not fit:

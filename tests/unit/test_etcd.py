@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdops import etcd
-from etcdops.etcd import EndpointStatus, View, parse_view
+from etcdops.etcd import CORRUPT, NOSPACE, Alarm, EndpointStatus, View, parse_view
 from tests.unit.build import status
 from tests.unit.golden import GOLDEN
 
@@ -86,6 +86,46 @@ def test_recorded_alarm_stands_in_the_status(version: str) -> None:
     assert view.status is not None
     (owner,) = [each.name for each in view.members or () if each.id == view.status.member_id]
     assert view.status.errors == (f"alarm NOSPACE on {owner}",)
+
+
+@pytest.mark.parametrize("version", RECORDED)
+def test_recorded_full_quota_is_all_that_is_wrong(version: str) -> None:
+    view = recorded(version, "no space").but_for_nospace()
+    assert view.status is not None
+    assert (view.healthy, view.complaint, view.status.errors, view.status.alarms) == (True, "", (), ())
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "alarm"),
+    [
+        ("memberID:1 alarm:NOSPACE ", "alarm NOSPACE on etcd01", Alarm(NOSPACE, "etcd01")),
+        ("memberID:1  alarm:CORRUPT", "alarm CORRUPT on etcd01", Alarm(CORRUPT, "etcd01")),
+        ("memberID:3054 alarm:NOSPACE", "alarm NOSPACE on bee", Alarm(NOSPACE, "bee")),
+        ("alarm:CORRUPT ", "alarm CORRUPT", Alarm(CORRUPT)),
+        ("etcdserver: no leader", "etcdserver: no leader", None),
+    ],
+    ids=["full", "3.7 has two blanks", "a member that is gone", "nobody in particular", "no alarm"],
+)
+def test_alarm_in_the_status(error: str, words: str, alarm: Alarm | None) -> None:
+    answers = {
+        "status": json.dumps([{"Status": {"errors": [error]}}]),
+        "members": json.dumps({"members": [{"ID": 1, "name": "etcd01", "clientURLs": ["u"]}]}),
+    }
+    status = parse_view(answers, {}).status
+    assert status is not None
+    assert status.errors == (words,)
+    assert status.alarms == ((alarm,) if alarm else ())
+
+
+def test_full_quota_hides_nothing_else() -> None:
+    both = View(False, complaint="Active Alarm(s): NOSPACE CORRUPT ")
+    assert both.but_for_nospace() == both
+    down = View(False, complaint="context deadline exceeded")
+    assert down.but_for_nospace() == down
+    errors = ("alarm CORRUPT on etcd01", "alarm NOSPACE on etcd02", "etcdserver: no leader")
+    status = parse_view({"status": json.dumps([{"Status": {"errors": list(errors)}}])}, {}).but_for_nospace().status
+    assert status is not None
+    assert status.errors == (errors[0], errors[2])
 
 
 @pytest.mark.parametrize("version", RECORDED)
