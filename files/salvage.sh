@@ -1,6 +1,7 @@
 # Saves what a stopped member holds, with what is only in its write-ahead log, as a snapshot; its data is not touched.
 # A copy of it is started as a throw-away cluster of its own (throwaway.sh), which takes all that it has for agreed on.
-#   $1  seconds that it may take to start
+#   $1  seconds that it may take to start   $2  bytes of its last log file that count
+#   $3  what to append there, in octal escapes: that all before it is agreed on (see etcdops/snapshots/wal.py)
 # Standard output is the snapshot; KEY<tab>VALUE about it, or last words, are on standard error (as of snapshot.sh).
 tell() { printf '%s\t%s\n' "$1" "$2" >&2; }
 programs=/opt/etcd/current seconds=$1 home=/var/lib/etcd
@@ -16,6 +17,11 @@ size=$(du -s -B1 "$data" | cut -f1)
 free=$(($(stat -f -c '%a * %S' -- "$home")))
 [ "$free" -gt $((size * 2)) ] || give_up "$((free >> 20)) MiB free for $home, $((size * 2 >> 20)) MiB needed for a copy and a snapshot"
 cp -a --reflink=auto -- "$data" "$work/data" || give_up 'the data cannot be copied'
+for log in "$work"/data/member/wal/*.wal; do :; done # the last
+length=$(stat -c %s -- "$log")
+# shellcheck disable=SC2059,SC2015 # the escapes are the format
+{ truncate -s "$2" -- "$log" && printf "$3" >>"$log" && truncate -s ">$length" -- "$log"; } ||
+    give_up 'the copy cannot be written'
 throwaway --name salvage --force-new-cluster
 "$programs/etcdctl" --endpoints "$url" snapshot save "$work/db" >"$work/said" 2>&1 ||
     give_up "the copy does not give a snapshot: $(last "$work/said")"

@@ -15,6 +15,7 @@ from etcdops.etcd import parse_view
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof, RecordedMember, prove
 from etcdops.snapshots.store import create, failed
+from etcdops.snapshots.wal import Log
 from etcdops.ssh import Host
 
 SECONDS = 3600  # that saving and sending may take; a member that hangs is found by then
@@ -31,21 +32,23 @@ def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Calla
     return _take(host, cluster, target, advance, layout.script("client", "snapshot"), "l" if quorum else "s")
 
 
-def salvage(host: Host, cluster: str, target: Path, *, start: int, advance: Callable[[int], None]) -> Manifest:
-    """The same from the data of a member that does not run, and must not: with all that is in its write-ahead log.
+def salvage(host: Host, cluster: str, target: Path, start: int, log: Log, at: int) -> Manifest:
+    """The same from the data of a member that does not run, and must not: with all that is in its write-ahead ``log``.
 
-    ``start``: seconds that a copy of it may take to start.
+    ``start``: seconds that a copy of it may take to start; ``at``: where in its last file the log ends.
     """
-    return _take(host, cluster, target, advance, layout.script("throwaway", "salvage"), str(start))
+    record = "".join(f"\\{byte:03o}" for byte in log.all_agreed())
+    arguments = (str(start), str(at), record)
+    return _take(host, cluster, target, lambda done: None, layout.script("throwaway", "salvage"), *arguments)
 
 
 def _take(
-    host: Host, cluster: str, target: Path, advance: Callable[[int], None], script: str, argument: str
+    host: Host, cluster: str, target: Path, advance: Callable[[int], None], script: str, *arguments: str
 ) -> Manifest:
     taken = datetime.now(UTC)
     said: list[bytes] = []
     with Sink(target, advance) as sink:
-        done = host.run(script, argument, relay=(sink.write, said.append), timeout=SECONDS, check=False)
+        done = host.run(script, *arguments, relay=(sink.write, said.append), timeout=SECONDS, check=False)
     lines = b"".join(said).decode(errors="replace").splitlines()
     if done.rc != 0:
         words = "; ".join([line for line in lines if line.strip()][-2:])

@@ -1,4 +1,4 @@
-"""How far a member's write-ahead log goes: what ranks the survivors of a lost quorum.  Pure.
+"""How far a member's write-ahead log goes, which ranks the survivors of a lost quorum, and how all of it counts.  Pure.
 
 The format is that of go.etcd.io/etcd/server/wal: frames of an 8-byte length, whose highest byte tells the padding, and
 a protobuf record; the last file is zero from its end on.  Each record has the CRC-32C of all content so far.
@@ -26,24 +26,57 @@ class Reach:
     committed: int = 0
 
 
-def reach(stream: BinaryIO) -> Reach:
-    """Read the files of a log, one after the other; what was torn at the end counts for nothing."""
-    term = index = committed = 0
-    for kind, data in _records(stream):
+@dataclass(frozen=True)
+class Log:
+    """A log as far as it is whole: ``end`` bytes, with the sum ``crc`` of all content, in raft term ``term`` with
+    ``vote`` given."""
+
+    reach: Reach = Reach()
+    end: int = 0
+    crc: int = 0
+    term: int = 0
+    vote: int = 0
+
+    def all_agreed(self) -> bytes:
+        """The record that, appended, says of all entries that a majority had them; b'' where the log says so itself.
+
+        A member that starts with --force-new-cluster drops those beyond it (restartAsStandaloneNode in etcd's server):
+        the newest ones, of which the lost members' clients may have been told.
+        """
+        if self.reach.index <= self.reach.committed:
+            return b""
+        fields = ((1, self.term), (2, self.vote), (3, self.reach.index))
+        state = b"".join(_as_varint(field << 3) + _as_varint(value) for field, value in fields)
+        crc = _crc32c(self.crc, state)
+        head = _as_varint(1 << 3) + _as_varint(STATE) + _as_varint(2 << 3) + _as_varint(crc)
+        record = head + _as_varint(3 << 3 | 2) + _as_varint(len(state)) + state
+        padding = -len(record) % 8
+        frame = len(record) | ((0x80 | padding) << 56 if padding else 0)
+        return frame.to_bytes(8, "little") + record + bytes(padding)
+
+
+def read(stream: BinaryIO) -> Log:
+    """The files of a log, one after the other; what was torn at the end counts for nothing."""
+    log = Log()
+    term = index = committed = current = vote = 0
+    for kind, data, crc, end in _records(stream):
         if kind == ENTRY:
             fields = _numbers(data)
             term, index = fields.get(2, 0), fields.get(3, 0)
         elif kind == STATE:
-            committed = _numbers(data).get(3, 0)
+            fields = _numbers(data)
+            current, vote, committed = fields.get(1, 0), fields.get(2, 0), fields.get(3, 0)
         elif kind == SNAPSHOT:
             fields = _numbers(data)
             if fields.get(1, 0) > index:
                 index, term = fields.get(1, 0), fields.get(2, 0)
-    return Reach(term, index, committed)
+        log = Log(Reach(term, index, committed), end, crc, current, vote)
+    return log
 
 
-def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    before = 0
+def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes, int, int]]:
+    """Of each whole record its type, content, sum, and where it ends."""
+    before = end = 0
     while len(head := stream.read(8)) == 8:
         frame = int.from_bytes(head, "little")
         length = frame & ((1 << 56) - 1)
@@ -57,7 +90,8 @@ def _records(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if _may_be_torn(record[:length]) and _crc32c(before, content) != crc:
             return
         before = crc
-        yield kind, content
+        end += 8 + length + padding
+        yield kind, content, crc, end
 
 
 def _may_be_torn(record: bytes) -> bool:
@@ -112,6 +146,14 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             at += value
         else:
             return
+
+
+def _as_varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*found, number))
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -19,9 +19,9 @@ from etcdops.facts import HostFacts, gather
 from etcdops.restoration import Side
 from etcdops.run import Run
 from etcdops.snapshots import store as stores
+from etcdops.snapshots import wal
 from etcdops.snapshots.proof import prove
 from etcdops.snapshots.take import SECONDS, Sink, salvage
-from etcdops.snapshots.wal import Reach, reach
 from etcdops.ssh import Host
 from etcdops.steps import delivery
 from etcdops.steps.converge import ALL_STEPS
@@ -29,7 +29,8 @@ from etcdops.steps.drill import START
 from etcdops.steps.exchange import Cluster, Exchange
 from etcdops.steps.snapshots import Source
 
-LOG = "cat /var/lib/etcd/default.etcd/member/wal/*.wal"  # in the order of their names, which are numbers
+# The files of a log in the order of their names, which are numbers; the size of each, in the same order.
+LOG = "cd /var/lib/etcd/default.etcd/member/wal && cat -- *.wal && stat -c %s -- *.wal >&2"
 ID = "recover"  # under which the survivors are kept from starting meanwhile
 
 
@@ -204,15 +205,13 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
     """What each survivor holds, in the store; the furthest of them, by the last entry of its log."""
     run.ui.step(f"Stop {', '.join(survivors)}, and save what they hold")
     run.fleet.all(lambda host: restoration.halt(host, ID), survivors)
-    logs = run.fleet.all(lambda host: _reach(host, work / f"{host.name}.wal"), survivors)
+    logs = run.fleet.all(lambda host: _log(host, work / f"{host.name}.wal"), survivors)
     sources: dict[str, Source] = {}
-    for name in sorted(survivors, key=lambda name: logs[name], reverse=True):
+    for name in sorted(survivors, key=lambda name: logs[name][0].reach, reverse=True):
         path = work / f"{name}.db"
         try:
             manifest = run.fleet.all(
-                lambda host: salvage(
-                    host, run.config.cluster.name, work / f"{host.name}.db", start=START, advance=lambda done: None
-                ),
+                lambda host: salvage(host, run.config.cluster.name, work / f"{host.name}.db", START, *logs[host.name]),
                 [name],
             )[name]
         except HostsFailed as error:
@@ -230,7 +229,7 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
         manifest = manifest.model_copy(update={"purpose": "rescue"})
         store.add(path, manifest, lambda name, done, total: None)
         sources[name] = Source(manifest.name, path, prove(path), manifest)
-        log = logs[name]
+        log = logs[name][0].reach
         run.ui.line(
             f"{name}: log to term {log.term}, index {log.index}, of which {log.committed} were known as committed; "
             f"revision {manifest.revision}; saved as {manifest.file}"
@@ -243,14 +242,21 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
     return sources[best]
 
 
-def _reach(host: Host, path: Path) -> Reach:
-    """How far the log on ``host`` goes; it comes here in a file, for it may be hundreds of MB."""
+def _log(host: Host, path: Path) -> tuple[wal.Log, int]:
+    """How far the log on ``host`` goes, and where in its last file that is.
+
+    It comes here in a file, for it may be hundreds of MB.
+    """
     said: list[bytes] = []
     with Sink(path) as sink:
         done = host.run(LOG, relay=(sink.write, said.append), timeout=SECONDS, check=False)
+    text = b"".join(said).decode(errors="replace")
     if done.rc != 0:
-        raise HostError(f"the log cannot be read: {b''.join(said).decode(errors='replace').strip()}", host=host.name)
+        raise HostError(f"the log cannot be read: {text.strip()}", host=host.name)
     with path.open("rb") as stream:
-        found = reach(stream)
+        found = wal.read(stream)
     path.unlink()
-    return found
+    at = found.end - sum(map(int, text.split()[:-1]))
+    if at < 0:
+        raise HostError(f"the log is damaged {-at} bytes before its last file begins", host=host.name)
+    return found, at

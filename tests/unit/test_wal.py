@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from etcdops.snapshots import wal
-from etcdops.snapshots.wal import Reach, reach
+from etcdops.snapshots.wal import Reach
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "wal"
 NAMES = sorted(path.name.removesuffix(".wal.xz") for path in GOLDEN.glob("*.wal.xz"))
@@ -30,7 +30,7 @@ def said(name: str) -> Any:
 
 
 def of(data: bytes) -> Reach:
-    return reach(io.BytesIO(data))
+    return wal.read(io.BytesIO(data)).reach
 
 
 def frames(data: bytes) -> list[bytes]:
@@ -47,7 +47,7 @@ def frames(data: bytes) -> list[bytes]:
 def entries(data: bytes) -> list[tuple[int, int]]:
     """Term and index of each entry, in the order in which they were written."""
     found = []
-    for kind, content in wal._records(io.BytesIO(b"".join(frames(data)))):
+    for kind, content, *_ in wal._records(io.BytesIO(b"".join(frames(data)))):
         if kind == wal.ENTRY:
             fields = wal._numbers(content)
             found.append((fields[2], fields[3]))
@@ -56,15 +56,8 @@ def entries(data: bytes) -> list[tuple[int, int]]:
 
 def record(content: bytes, crc: int) -> bytes:
     """A frame with an entry's record of ``content``, as etcd writes it."""
-    number = crc
-    varint = b""
-    while True:
-        varint += bytes([number & 0x7F | (0x80 if number > 0x7F else 0)])
-        number >>= 7
-        if not number:
-            break
-    size = len(content)
-    length = bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14])
+    varint = wal._as_varint(crc)
+    length = wal._as_varint(len(content))
     data = b"\x08\x02\x10" + varint + b"\x1a" + length + content
     padding = -len(data) % 8
     flag = (0x80 | padding) << 56 if padding else 0
@@ -173,3 +166,35 @@ def test_each_records_crc_in_real_logs_is_understood() -> None:
             _, content, crc = wal._record(each[8:])
             assert wal._crc32c(before, content) == crc, name
             before = crc
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "segments"])
+def test_the_record_that_makes_all_of_it_count_is_as_etcd_writes_it(name: str) -> None:
+    """That of the last change of state, made anew from what was before it, is the same to the byte."""
+    records = frames(log(name))
+    states = [i for i, each in enumerate(records) if each[8:10] == b"\x08\x03"]
+    compared = 0
+    for at in states:
+        before = wal.read(io.BytesIO(b"".join(records[:at])))
+        after = wal.read(io.BytesIO(b"".join(records[: at + 1])))
+        same = (before.term, before.vote, before.reach.index) == (after.term, after.vote, after.reach.committed)
+        if same and before.reach.committed < before.reach.index:
+            compared += 1
+            assert before.all_agreed() == records[at]
+    assert compared
+
+
+def test_what_is_agreed_needs_no_record() -> None:
+    agreed = next(
+        found
+        for count in range(len(frames(log("3.6.16"))), 0, -1)
+        if (found := wal.read(io.BytesIO(b"".join(frames(log("3.6.16"))[:count])))).reach.index == found.reach.committed
+    )
+    assert agreed.all_agreed() == b""
+
+
+def test_appended_where_the_log_ends_it_agrees_on_all() -> None:
+    torn = b"".join(frames(log("3.6.16")))[:-5]
+    found = wal.read(io.BytesIO(torn))
+    data = torn[: found.end] + found.all_agreed() + ZEROS
+    assert of(data).committed == of(data).index
