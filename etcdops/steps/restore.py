@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from etcdops import gate, guards, layout, restoration
-from etcdops.errors import Refused
+from etcdops.errors import OpsError, Refused
 from etcdops.facts import gather
 from etcdops.run import Run
 from etcdops.schedule import span
@@ -43,7 +43,10 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             return
         run.confirm(f"Restore {run.config.cluster.name} from it", answer=run.config.cluster.name)
         if cluster.unfinished:
-            put_back(run, cluster.unfinished)
+            try:  # what goes wrong from here on is to find the old cluster up again
+                _revive(run, cluster)
+            except OpsError as error:
+                run.ui.warn(f"{error}; its data is set aside on its host all the same")
             cluster = look(run)
         delivery.issue(run)
         exchange = Exchange.plan(run, cluster, source)
@@ -68,12 +71,17 @@ def undo(run: Run) -> None:
                 run.ui.result(f"{name}  put the data back that restore {side.unfinished} had replaced")
         return
     run.confirm(f"Put the data back that restore {cluster.unfinished} had replaced")
+    names = _revive(run, cluster)
+    run.ui.result(f"the old data is back: {len(names)} members healthy" if names else "the old state is back")
+
+
+def _revive(run: Run, cluster: Cluster) -> list[str]:
+    """The old data back, and who had any started again: those members."""
     put_back(run, cluster.unfinished)
-    facts = run.fleet.all(gather)
-    names = [name for name, fact in facts.items() if fact.has_data]
+    names = [name for name, fact in run.fleet.all(gather).items() if fact.has_data]
     start(run, names)
     wait(run, names)
-    run.ui.result(f"the old data is back: {len(names)} members healthy" if names else "the old state is back")
+    return names
 
 
 def _findings(run: Run, cluster: Cluster) -> list[Refused]:
