@@ -14,11 +14,12 @@ from etcdops.errors import OpsError, Refused
 
 @dataclass(frozen=True)
 class NewFile:
-    """A file to write; ``mode`` is exact, whatever the umask."""
+    """A file to write; ``mode`` is exact, whatever the umask.  ``owner``: its user and group, where it has some."""
 
     path: Path
     data: bytes = field(repr=False)
     mode: int
+    owner: tuple[int, int] | None = None
 
 
 def staged(path: Path) -> Path:
@@ -106,6 +107,8 @@ def _stage(file: NewFile) -> None:
     path.unlink(missing_ok=True)  # a killed run's
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "wb") as stream:
+        if file.owner:
+            os.fchown(handle, *file.owner)  # before the mode: it takes set-id bits away
         os.fchmod(handle, file.mode)
         stream.write(file.data)
         stream.flush()
