@@ -124,6 +124,50 @@ def move_leader(run: Run, to: str = "") -> None:
     steps.leader.move_leader(run, to)
 
 
+@task(
+    "dry_run",
+    help={"member": "Only this one [all]", "force": "Also where it is not worth it."},
+)
+def defrag(run: Run, member: str = "", force: bool = False) -> None:
+    """Give unused space of the databases back, member by member.
+
+    The leader last, and after it has handed over. Each serves nobody meanwhile: done where less than half is in use
+    and more than 100 MiB can be freed. The next one begins when the last one answers.
+    """
+    steps.defrag.defrag(run, member, force=force)
+
+
+@task("dry_run", help={"keep": "How many revisions stay [1000]"})
+def compact(run: Run, keep: int = 1000) -> None:
+    """Drop old revisions of the keys; the keys stay.
+
+    A watcher that is further behind has to read anew. The databases get no smaller by it: defrag gives the space back.
+    """
+    steps.compact.compact(run, keep)
+
+
+@task("json")
+def alarms(run: Run) -> None:
+    """Which alarms are raised, and by which members; exit 5."""
+    steps.alarms.alarms(run)
+
+
+@task("dry_run")
+def space(run: Run) -> None:
+    """What the databases take; the way out of NOSPACE.
+
+    Where that alarm is raised: a backup, all history dropped, every database defragmented; and if there is room then,
+    the alarm is ended, and every member takes a write. Never touches CORRUPT.
+    """
+    steps.space.space(run)
+
+
+@task("json")
+def check_data(run: Run) -> None:
+    """Do all members hold the same? Compares hashes; exit 5."""
+    steps.data.check_data(run)
+
+
 @task("json", help={"prefix": "Only keys that begin with this [all]", "limit": "At most so many; 0: all [100]"})
 def keys(run: Run, prefix: str = "", limit: int = 100) -> None:
     """List the names of keys."""
@@ -381,6 +425,11 @@ ns = Collection(
     status,
     members,
     move_leader,
+    check_data,
+    defrag,
+    compact,
+    alarms,
+    space,
     keys,
     get,
     put,

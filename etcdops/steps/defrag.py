@@ -1,0 +1,152 @@
+"""defrag: the guide's `defrag`, one member at a time, the leader last and not as the leader.
+
+A member serves nobody while it rewrites its database, for as long as that takes: 20 s for a gigabyte.  etcdctl gives
+up earlier, and etcd goes on (etcd-operations 3.13).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from etcdops import etcd, gate, layout
+from etcdops.errors import HostError, OpsError, Refused
+from etcdops.etcd import View
+from etcdops.run import Run
+from etcdops.ssh import Host
+from etcdops.steps import leader
+
+MIB = 1 << 20
+WORTH = 100 * MIB  # bytes: less to free than this is not worth a stall
+ROOM = 64 * MIB  # bytes that stay free on the host's disk
+LONGEST = 3600.0  # seconds that a member may be away
+DEFAULT_QUOTA = 2 << 30  # etcd's own, in bytes
+
+LOOK = f"""
+put quota "$(started ETCD_QUOTA_BACKEND_BYTES)"
+put free "$(($(stat -f -c '%a * %S' -- {layout.DATA_DIR}/member/snap)))"
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """Of one member, in bytes: ``quota`` is what its size may reach (0: anything), ``free`` what its disk has left."""
+
+    size: int
+    used: int
+    quota: int
+    free: int
+
+    @property
+    def gain(self) -> int:
+        """What a defragmentation could free."""
+        return self.size - self.used
+
+    @property
+    def worth(self) -> bool:
+        """Whether it pays: less than half is in use, as in etcd's own alert, and it is not about a trifle."""
+        return self.used < self.size / 2 and self.gain > WORTH
+
+    @property
+    def need(self) -> int:
+        """What its disk must have free for it: etcd writes the new database beside the old one."""
+        return self.used + self.used // 10 + ROOM
+
+
+def defrag(run: Run, member: str, *, force: bool) -> None:
+    """Shrink the database of ``member``, or of every one, where it is worth it or with ``force``."""
+    if member:
+        run.config.member(member)
+    found = databases(run, run.fleet.map(gate.ask_but_for_nospace))
+    chosen = {name: database for name, database in found.items() if member in {"", name}}
+    todo = [name for name, database in chosen.items() if force or database.worth]
+    for name, database in chosen.items():
+        if name not in todo:
+            run.ui.line(f"{name}: {shown(database)}: not worth it")
+    if not todo:
+        run.ui.result("nothing to do; --force does it all the same")
+        return
+    shrink(run, found, todo)
+
+
+def databases(run: Run, views: gate.Views) -> dict[str, Database]:
+    """The database of every member; ``Refused`` when the cluster is not healthy, but for a full quota."""
+    verdict = gate.judge(run.config, views)
+    if not verdict:
+        raise Refused(f"the cluster is not healthy: {'; '.join(verdict.reasons)}", hint="inv status")
+    told = run.fleet.all(lambda host: host.run(layout.script("prelude", "client") + LOOK).stdout)
+    return {name: parse(told[name], view) for name, view in views.items() if isinstance(view, View)}
+
+
+def parse(text: str, view: View) -> Database:
+    """The answer of the script above, and what the member says of itself."""
+    values = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+    assert view.status
+    quota = int(values["quota"] or 0) or DEFAULT_QUOTA
+    return Database(view.status.db_size, view.status.db_in_use, max(0, quota), int(values["free"]))
+
+
+def shown(database: Database) -> str:
+    """Its size, in words."""
+    return f"{database.size / MIB:.1f} MiB, {database.gain / MIB:.1f} MiB of it unused"
+
+
+def shrink(run: Run, found: Mapping[str, Database], names: Sequence[str]) -> None:
+    """Defragment ``names``, each between two looks at the whole cluster; a dry run tells."""
+    tight = [
+        OpsError(f"{found[n].free // MIB} MiB free on the disk, {found[n].need // MIB} MiB needed", host=n)
+        for n in names
+        if found[n].free < found[n].need
+    ]
+    if tight:
+        raise Refused("nothing was defragmented", findings=tight, hint="free some space there: df /var/lib/etcd")
+    if run.dry_run:
+        for name in names:
+            run.ui.result(f"{name}  etcdctl defrag: {shown(found[name])}")
+        return
+    if etcd.quorum(len(run.names)) == len(run.names):
+        run.ui.warn("there is no quorum without the member that is at it: writes wait meanwhile")
+    views = gate_open(run, run.patience)
+    for name in sorted(names, key=lambda each: _leads(views[each])):
+        run.ui.step(f"Defragment {name}")
+        run.ui.result(f"{name}: {_one(run, name)}")
+
+
+def gate_open(run: Run, seconds: float) -> Mapping[str, View]:
+    """What every member says, once the cluster is healthy but for a full quota; ``Unhealthy`` if it does not get so."""
+    return gate.pass_through(run.fleet, run.config, seconds=seconds, look=gate.ask_but_for_nospace)
+
+
+def _one(run: Run, name: str) -> str:
+    views = gate_open(run, run.patience)
+    if _leads(views[name]) and len(run.names) > 1:
+        leader.hand_over(run, views, name, leader.furthest(run, views, name))
+        views = gate_open(run, run.patience)
+    before = views[name].status
+    assert before
+    began = time.monotonic()
+    finished = run.fleet.all(lambda host: _defragment(host, before.db_in_use), [name])[name]
+    if not finished:
+        run.ui.warn(f"{name}: etcdctl gave up waiting, and etcd goes on; nothing else begins until it answers")
+    after = gate_open(run, LONGEST)[name].status
+    assert after
+    seconds = time.monotonic() - began
+    if not finished and after.db_size >= before.db_size:
+        run.ui.warn(f"{name}: it answers, and is no smaller")
+    return f"{before.db_size / MIB:.1f} MiB before, {after.db_size / MIB:.1f} MiB now; it took {seconds:.1f} s"
+
+
+def _defragment(host: Host, used: int) -> bool:
+    """False when etcdctl would not wait any longer."""
+    patience = 60 + 20 * used / (1 << 30)
+    script = layout.script("client") + '\nclient --command-timeout="$1s" defrag'
+    done = host.run(script, f"{patience:.0f}", timeout=patience + 60, check=False)
+    if done.rc != 0 and not any(said in done.stderr for said in (etcd.TIMED_OUT, "DeadlineExceeded", "timed out")):
+        words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
+        raise HostError(f"did not defragment: {words[0] if words else f'etcdctl ended with {done.rc}'}")
+    return done.rc == 0
+
+
+def _leads(view: View) -> bool:
+    return view.status is not None and view.status.is_leader
