@@ -93,6 +93,7 @@ class View:
     members: tuple[ClusterMember, ...] | None = None
     complaint: str = ""
     certificate: str = ""
+    unsettled: str = ""  # the id of a restore that was cut short on its host, and neither completed nor undone
     schedule: str = ""  # of backups on its host, and the newest of them: see ``schedule.installed``
     backup: str = ""
 
@@ -100,6 +101,11 @@ class View:
     def alarms(self) -> str:
         """The alarms that make ``endpoint health`` say no, such as ``NOSPACE``: writes stop, the cluster does not."""
         return self.complaint.partition("Active Alarm(s): ")[2]
+
+    def but_for_alarms(self) -> View:
+        """The same without any alarm, for the one who shows them by himself."""
+        status = self.status and replace(self.status, errors=())
+        return replace(self, status=status, healthy=True, complaint="") if self.alarms else replace(self, status=status)
 
     def but_for_nospace(self) -> View:
         """The same without that alarm: all but writes goes on under it, such as what makes room."""

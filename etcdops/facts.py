@@ -12,7 +12,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from etcdops import layout
@@ -202,10 +202,11 @@ def _rows(text: str) -> Iterator[list[str]]:
 
 
 def _view(rows: list[list[str]]) -> View:
-    return parse_view(
+    view = parse_view(
         {row[1]: _decode(row[2]) for row in rows if row[0] == "answer"},
         {row[1]: _decode(row[2]) for row in rows if row[0] == "complaint"},
     )
+    return replace(view, unsettled=next((row[1] for row in rows if row[0] == "unsettled"), ""))
 
 
 def _decode(value: str) -> str:

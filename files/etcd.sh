@@ -12,6 +12,9 @@ if [ "${pid:-0}" = 0 ]; then
     [ -z "$(ls -d /var/lib/etcd/restoring /var/lib/etcd/restore-*/swapping 2>/dev/null)" ] || why='a restore was cut short, and etcd is kept down; the same restore again, or inv restore-undo'
     put "complaint${tab}service" "$(printf %s "$why" | base64 -w0)"
 fi
+for path in /var/lib/etcd/restore-*/swapping; do
+    [ ! -e "$path" ] || { path=${path%/swapping} && put unsettled "${path##*/restore-}"; }
+done
 if [ -n "$QUERIES" ]; then
     answers=$(mktemp -d /run/etcdops.XXXXXXXX) || exit 1
     trap 'rm -rf -- "$answers"' EXIT

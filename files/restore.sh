@@ -19,7 +19,7 @@ look() {
         [ -d "$each" ] || continue
         if [ -e "$each/swapping" ]; then tell swapped "${each##*/restore-}"; else tell staged "${each##*/restore-}"; fi
     done
-    [ ! -e "$home/restoring" ] || tell restoring "$(cat "$home/restoring")"
+    if [ -e "$home/restoring" ]; then read -r id <"$home/restoring"; tell restoring "${id:-unknown}"; fi
     for each in "$home"/aside-*; do
         [ ! -d "$each" ] || tell "aside$tab${each##*/aside-}" "$(du -s -B1 "$each" | cut -f1) $(stat -c %Y "$each")"
     done
@@ -58,11 +58,22 @@ stop() {
         timeout 100 systemctl stop etcd.service || give_up 'etcd does not stop'
 }
 
+bar() { # id: no etcd starts from here on, not at boot either
+    echo "$1" >"$home/restoring.new" && sync -- "$home/restoring.new" && mv -fT -- "$home/restoring.new" "$home/restoring" &&
+        sync -- "$home" || exit 1
+}
+
 halt() { # id
-    echo "$1" >"$home/restoring" && sync -- "$home/restoring" "$home" || exit 1
+    if [ -e "$home/restoring" ]; then
+        read -r other <"$home/restoring"
+        case $other in "$1" | recover) ;; *) give_up "another restore is under way here: $other" ;; esac
+    fi
+    bar "$1"
     stop
     for each in /proc/[0-9]*; do
-        case $(readlink "$each/exe" 2>/dev/null) in /opt/etcd/*/etcd | '/opt/etcd/'*'/etcd (deleted)') give_up "an etcd still runs: pid ${each#/proc/}" ;; esac
+        case $(readlink "$each/exe" 2>/dev/null) in /opt/etcd/*/etcd | '/opt/etcd/'*'/etcd (deleted)') ;; *) continue ;; esac
+        case " $(tr '\0' ' ' <"$each/cmdline" 2>/dev/null)" in *' --name drill '* | *' --name salvage '*) continue ;; esac # throwaway.sh
+        give_up "an etcd still runs: pid ${each#/proc/}"
     done
 }
 
@@ -85,21 +96,28 @@ swap() { # id
 }
 
 # The old data and configuration back, whatever the swap had come to; can be cut short anywhere and repeated.
+# Data that an etcd may have served since is set aside in its turn: somebody may have written to it.
 undo() { # id
     work=$home/restore-$1
     if [ -e "$work/swapping" ]; then
+        if [ ! -e "$home/restoring" ]; then : >"$work/served" && sync -- "$work/served" "$work" || exit 1; fi
+        bar "$1"
         stop
         read -r had <"$work/swapping"
-        if [ "$had" = nothing ] || [ -d "$work/old/default.etcd" ]; then
+        if [ -d "$data" ] && { [ "$had" = nothing ] || [ -d "$work/old/default.etcd" ]; }; then
             rm -rf -- "$work/new"
-            [ ! -d "$data" ] || mv -T -- "$data" "$work/new" || exit 1
+            mv -T -- "$data" "$work/new" || exit 1
         fi
         [ ! -d "$work/old/default.etcd" ] || mv -T -- "$work/old/default.etcd" "$data" || exit 1
         rm -f /etc/etcd/identity.json
         tar -C / -xpf "$work/old/host.tar" || exit 1
         sync -f /etc/etcd && sync -f "$home"
         systemctl daemon-reload
+        if [ -e "$work/served" ] && [ -d "$work/new" ]; then
+            mkdir -p -- "$home/aside-$1-undone" && mv -T -- "$work/new" "$home/aside-$1-undone/default.etcd" || exit 1
+        fi
         rm -f -- "$work/swapping"
+        sync -- "$work" "$home"
     fi
     rm -rf -- "$work" "$home/restoring"
 }
@@ -123,4 +141,9 @@ drop() { # id
     rm -rf -- "$home/aside-$1"
 }
 
+# One step at a time: after Ctrl-C one may still run here while its way back is sent.
+if [ "$1" != look ] && [ -d "$home" ]; then
+    exec 9<"$home"
+    flock -w 100 9 || give_up 'a step of a restore still runs here; try again'
+fi
 "$@"

@@ -19,6 +19,11 @@ def findings(config: Config, proof: Proof, manifest: Manifest | None, of_cluster
             f"the snapshot is of the cluster {manifest.cluster}, not of {expected}",
             hint=f"if that is what you want: --of-cluster={manifest.cluster}",
         )
+    if proof.auth_enabled:
+        yield Refused(
+            "authentication is on in the snapshot, and restore cannot look into a cluster that has it on",
+            hint="restore it by hand: docs/restore.md",
+        )
     taken, wanted = version(proof, manifest), config.cluster.version
     if not taken:
         return

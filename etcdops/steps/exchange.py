@@ -7,14 +7,15 @@ Whatever fails after that puts the old data back and the old cluster up.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Concatenate, ParamSpec, Self
 
-from etcdops import desired, gate, restoration
+from etcdops import atomic, desired, gate, restoration
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
@@ -28,6 +29,8 @@ from etcdops.steps import backup, content, delivery
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.service import start_members
 from etcdops.steps.snapshots import Source
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,11 @@ class Exchange:
     changes: Mapping[str, Sequence[Change]]
 
     @classmethod
-    def plan(cls, run: Run, before: Cluster, source: Source) -> Self:
-        """Decide it, with the certificates that are in pki.dir now.  Touches nothing."""
+    def plan(cls, run: Run, before: Cluster, source: Source, *, seen: int = 0) -> Self:
+        """Decide it, with the certificates that are in pki.dir now.  Touches nothing.
+
+        ``seen``: a revision that clients may have seen, such as that of the newest backup.
+        """
         config, proof = run.config, source.proof
         order = Restoration(
             id=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{proof.sha256[:8]}",
@@ -96,7 +102,7 @@ class Exchange:
             size=proof.size,
             sha256=proof.sha256,
             raw=proof.raw,
-            bump=restoration.bump(config.cluster.version, proof.revision, before.revision),
+            bump=restoration.bump(config.cluster.version, proof.revision, max(before.revision, seen)),
         )
         bare = {  # as for a member that has never started
             name: replace(fact, identity={}, view=View(), unit=replace(fact.unit, active="inactive", pid=0))
@@ -139,36 +145,22 @@ class Exchange:
     def discard(self) -> None:
         """Delete what ``prepare`` has staged."""
         self.run.reconnect()  # Ctrl-C has closed every connection
-        self.run.fleet.map(self.order.discard)
+        results = self.run.fleet.map(self.order.discard)
+        left = [name for name, each in results.items() if isinstance(each, OpsError)]
+        if left:
+            folder = f"/var/lib/etcd/restore-{self.order.id}"
+            self.run.ui.warn(
+                f"{folder} may still be on {', '.join(left)}: a copy of the snapshot; the next restore deletes it"
+            )
         self.run.ui.line("what was staged is deleted again; the cluster was not touched")
 
     def rescue(self, store: Store, work: Path) -> None:
         """A last snapshot of what is about to be replaced, while somebody can still give it."""
         try:
-            for id_ in sorted(self.before.ids):
-                self._rescue(self.before.part(id_), store, work / f"{id_:x}.db")
+            rescue(self.run, self.before, store, work)
         except BaseException:
             self.discard()
             raise
-
-    def _rescue(self, views: Mapping[str, View], store: Store, path: Path) -> None:
-        run = self.run
-        run.ui.step("Take a last snapshot of the cluster as it is")
-        healthy = any(view.healthy for view in views.values())
-        try:
-            if healthy:
-                manifest = backup.from_cluster(run, views, path)
-            else:
-                best = max(views, key=lambda name: (views[name].status.term, views[name].status.index))  # type: ignore[union-attr]
-                manifest = backup.from_member(run, views, best, path, quorum=False)
-            manifest = store.add(
-                path, manifest.model_copy(update={"purpose": "rescue"}), lambda name, done, total: None
-            )
-            run.ui.line(f"{manifest.file} in {store.where}")
-        except OpsError as error:
-            if healthy:
-                raise
-            run.ui.warn(f"no last snapshot: {error}; its data is set aside on its host all the same")
 
     def swap(self) -> None:
         """From the stop to the first write: the only time in which the cluster does not serve."""
@@ -215,16 +207,32 @@ class Exchange:
         ids = {view.status.cluster_id for view in views.values() if isinstance(view, View) and view.status}
         if ids & self.before.ids:
             raise Unhealthy(f"the members run in the old cluster still ({next(iter(ids)):x})")
-        verdict = gate.judge(run.config, views)
-        alarms = [reason for reason in verdict.reasons if "alarm" in reason.lower()]
-        if len(alarms) < len(verdict.reasons):
-            raise Unhealthy("; ".join(verdict.reasons))
-        for alarm in alarms:
-            run.ui.warn(f"{alarm}: it came with the snapshot")
+        self._settle(views)
         expected = self.revision
         found = run.fleet.all(lambda host: content.ask(host, expected))
         content.compare(found, self.source.manifest, expected, bumped=bool(order.bump))
+        for name, each in found.items():
+            if each.hash is None:
+                run.ui.warn(f"{name} did not give the hash of its data in time; compare them later")
         return views
+
+    def _settle(self, views: gate.Views) -> None:
+        """Whole and of one mind, but for alarms, which came with the snapshot; an election may still be going on."""
+        run = self.run
+        deadline = time.monotonic() + run.patience
+        while True:
+            silent = {name: view.but_for_alarms() if isinstance(view, View) else view for name, view in views.items()}
+            verdict = gate.judge(run.config, silent)
+            if verdict:
+                break
+            if time.monotonic() > deadline:
+                raise Unhealthy("; ".join(verdict.reasons))
+            time.sleep(gate.POLL)
+            views = run.fleet.map(gate.ask, run.names)
+        for alarm in dict.fromkeys(
+            str(each) for view in views.values() if isinstance(view, View) for each in _alarms(view)
+        ):
+            run.ui.warn(f"{alarm}: it came with the snapshot, and nothing can be written until it is cleared")
 
     def _roll_back(self, error: BaseException) -> str:
         """The old data back on every host, and the old cluster up, as far as hosts answer; says how it stands then."""
@@ -234,16 +242,19 @@ class Exchange:
         run.ui.step(f"{what}: put the old data back")
         undone = run.fleet.map(lambda host: restoration.undo(host, self.order.id), list(before.facts))
         back = [name for name in before.running if not isinstance(undone[name], OpsError)]
-        troubles = [each for each in undone.values() if isinstance(each, OpsError)]
+        failed = [each for each in undone.values() if isinstance(each, OpsError)]
+        slow: list[OpsError] = []
         try:
             start(run, back)
             wait(run, back)
         except OpsError as trouble:
-            troubles += getattr(trouble, "errors", [trouble])
-        for each in troubles:
+            slow = list(getattr(trouble, "errors", [trouble]))
+        for each in (*failed, *slow):
             run.ui.warn(str(each))
-        if troubles:
+        if failed:
             outcome = "the old data is not back everywhere: inv restore-undo does it once the hosts answer"
+        elif slow:
+            outcome = "the old data is back, but not every member serves again: inv status"
         else:
             ids = ", ".join(f"{each:x}" for each in before.ids)
             outcome = "the old data is back, and " + (
@@ -253,6 +264,19 @@ class Exchange:
         return outcome
 
 
+def exclusively(task: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
+    """One exchange at a time from this folder: a second one would take the first for a run that was killed."""
+
+    @functools.wraps(task)
+    def alone(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        folder = run.config.path.parent / ".etcdops"
+        atomic.private_folder(folder)
+        with atomic.locked(folder):
+            task(run, *args, **kwargs)
+
+    return alone
+
+
 def look(run: Run) -> Cluster:
     """Every host; none may be missing, since one that comes back later would come back with the old data."""
     run.ui.step(f"Look at {', '.join(run.names)}")
@@ -260,9 +284,35 @@ def look(run: Run) -> Cluster:
     return Cluster({name: each[0] for name, each in both.items()}, {name: each[1] for name, each in both.items()})
 
 
+def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:
+    """A snapshot of each cluster that runs, into the store; of one that cannot commit, as far as a member gives it."""
+    for id_ in sorted(cluster.ids):
+        views, path = cluster.part(id_), work / f"{id_:x}.db"
+        run.ui.step("Take a last snapshot of the cluster as it is")
+        healthy = any(view.healthy for view in views.values())
+        try:
+            if healthy:
+                manifest = backup.from_cluster(run, views, path)
+            else:
+                best = max(views, key=lambda name: (views[name].status.term, views[name].status.index))  # type: ignore[union-attr]
+                manifest = backup.from_member(run, views, best, path, quorum=False)
+            manifest = manifest.model_copy(update={"purpose": "rescue"})
+            manifest = store.add(path, manifest, lambda name, done, total: None)
+            path.unlink()
+            run.ui.line(f"{manifest.file} in {store.where}")
+        except OpsError as error:
+            if healthy:
+                raise
+            run.ui.warn(f"no last snapshot: {error}; its data is set aside on its host all the same")
+
+
 def is_early(change: Change) -> bool:
     """What a running member does not notice, and staging needs."""
     return isinstance(change.resource, Release | User | Directory)
+
+
+def _alarms(view: View) -> Sequence[str]:
+    return [error for error in view.status.errors if error.startswith("alarm ")] if view.status else ()
 
 
 def put_back(run: Run, id_: str) -> None:

@@ -65,6 +65,12 @@ def status(run: Run) -> None:
     head = max((view.status.index for view in views.values() if isinstance(view, View) and view.status), default=0)
     rows = [_status(member, views[member.name], head) for member in run.config.members]
     verdict = gate.judge(run.config, views)
+    unsettled = [
+        f"{name}: restore {view.unsettled} was cut short before its end: the same restore again, or inv restore-undo"
+        for name, view in views.items()
+        if isinstance(view, View) and view.unsettled
+    ]
+    verdict = gate.Verdict((*verdict.reasons, *unsettled))
     backup = schedule.judge({name: view for name, view in views.items() if isinstance(view, View)})
     document = {"cluster": run.config.cluster.name, "healthy": bool(verdict), "reasons": verdict.reasons}
     run.emit(

@@ -2,7 +2,8 @@
 
 etcd-operations 3.9.  No survivor's own data is started or changed: a copy of it is, which gives a snapshot with all
 that its write-ahead log holds.  The furthest one is then restored on every host that can be reached, as a new
-incarnation, so that members that do come back cannot form the old cluster beside it.
+incarnation.  Members of the old one that come back are no part of it; enough of them would form the old cluster beside
+it, which nothing here can prevent: they must never be started again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from etcdops.ssh import Host
 from etcdops.steps import delivery
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
-from etcdops.steps.exchange import Cluster, Exchange
+from etcdops.steps.exchange import Cluster, Exchange, exclusively
 from etcdops.steps.snapshots import Source
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
@@ -67,6 +68,7 @@ class Look:
         return next((side.unfinished for side in self.sides.values() if side.unfinished not in ("", ID)), "")
 
 
+@exclusively
 def recover(run: Run) -> None:
     """Make a new cluster of what the survivors hold, on all hosts that can be reached."""
     began = time.monotonic()
@@ -108,8 +110,8 @@ def recover(run: Run) -> None:
     run.ui.result(f"recovered in {time.monotonic() - began:.1f} s: {exchange.outcome}")
     if hosts.lost:
         run.ui.warn(
-            f"not in the new cluster: {', '.join(hosts.lost)}; once there are hosts for all members again: inv backup, "
-            "and inv restore latest puts it on all of them"
+            f"not in the new cluster: {', '.join(hosts.lost)}; their old etcd must never start again; once there are "
+            "hosts for all members: inv backup, and inv restore latest puts it on all of them"
         )
 
 
@@ -186,7 +188,10 @@ def _give_back(part: Run, hosts: Look) -> None:
 
 def _findings(run: Run, hosts: Look) -> list[Refused]:
     """Reasons not to: a quorum is there or can be had, nobody has data."""
-    total, survivors = len(run.names), hosts.survivors
+    survivors = hosts.survivors
+    # config.yaml may have lost some already; what a survivor started with names the others.
+    known = [fact.conf.get("ETCD_INITIAL_CLUSTER", "").count("=") for fact in hosts.facts.values()]
+    total = max(len(run.names), *known) if known else len(run.names)
     if hosts.healthy:
         return [Refused(f"{', '.join(hosts.healthy)} can commit: the cluster has its quorum", hint="inv status")]
     if len(survivors) >= quorum(total):
@@ -194,6 +199,16 @@ def _findings(run: Run, hosts: Look) -> list[Refused]:
             Refused(
                 f"{', '.join(survivors)} have their data, and {quorum(total)} of {total} are a quorum: nothing is lost",
                 hint="inv start, or on those hosts: systemctl start etcd",
+            )
+        ]
+    tokens = {name: hosts.facts[name].token for name in survivors}
+    if len(set(tokens.values())) > 1:
+        shown = ", ".join(f"{name}: {token or 'none'}" for name, token in tokens.items())
+        return [
+            Refused(
+                f"the survivors hold data of different incarnations of the cluster ({shown})",
+                hint="the newest token is the latest; on the other hosts: mv /var/lib/etcd/default.etcd "
+                "/var/lib/etcd/default.etcd.old",
             )
         ]
     if not survivors:

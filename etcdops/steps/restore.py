@@ -15,12 +15,13 @@ from etcdops.snapshots import fit
 from etcdops.snapshots import store as stores
 from etcdops.ssh import Host
 from etcdops.steps import delivery, snapshots
-from etcdops.steps.exchange import Cluster, Exchange, is_early, look, put_back, start, wait
+from etcdops.steps.exchange import Cluster, Exchange, exclusively, is_early, look, put_back, rescue, start, wait
 from etcdops.steps.snapshots import Source
 
 MIB = 1 << 20
 
 
+@exclusively
 def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") -> None:
     """Replace what the cluster holds by the snapshot ``which``: a file, the name of a backup, or 'latest'."""
     began = time.monotonic()
@@ -43,13 +44,17 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             return
         run.confirm(f"Restore {run.config.cluster.name} from it", answer=run.config.cluster.name)
         if cluster.unfinished:
+            if not any(side.barred for side in cluster.sides.values()):
+                rescue(run, cluster, store, work)  # clients may have written to what it had brought
+            put_back(run, cluster.unfinished)
             try:  # what goes wrong from here on is to find the old cluster up again
-                _revive(run, cluster)
+                _revive(run)
             except OpsError as error:
                 run.ui.warn(f"{error}; its data is set aside on its host all the same")
             cluster = look(run)
         delivery.issue(run)
-        exchange = Exchange.plan(run, cluster, source)
+        own = (each for each in store.manifests() if each.cluster == run.config.cluster.name)
+        exchange = Exchange.plan(run, cluster, source, seen=max((each.revision for each in own), default=0))
         exchange.prepare()
         exchange.rescue(store, work)
         exchange.swap()
@@ -57,6 +62,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
     run.ui.result(f"restored in {time.monotonic() - began:.1f} s: {exchange.outcome}")
 
 
+@exclusively
 def undo(run: Run) -> None:
     """Put the old data back where a restore was cut short, and start what had been running."""
     cluster, completed = _complete(run, look(run))
@@ -70,14 +76,16 @@ def undo(run: Run) -> None:
             if side.unfinished:
                 run.ui.result(f"{name}  put the data back that restore {side.unfinished} had replaced")
         return
-    run.confirm(f"Put the data back that restore {cluster.unfinished} had replaced")
-    names = _revive(run, cluster)
+    served = not any(side.barred for side in cluster.sides.values())
+    newer = "; what has been written since is set aside on each host" if served else ""
+    run.confirm(f"The data comes back that restore {cluster.unfinished} had replaced{newer}")
+    put_back(run, cluster.unfinished)
+    names = _revive(run)
     run.ui.result(f"the old data is back: {len(names)} members healthy" if names else "the old state is back")
 
 
-def _revive(run: Run, cluster: Cluster) -> list[str]:
-    """The old data back, and who had any started again: those members."""
-    put_back(run, cluster.unfinished)
+def _revive(run: Run) -> list[str]:
+    """Start every member that has data: those members."""
     names = [name for name, fact in run.fleet.all(gather).items() if fact.has_data]
     start(run, names)
     wait(run, names)
@@ -166,7 +174,10 @@ def _show(run: Run, cluster: Cluster, source: Source) -> None:
         head += "; a raw database: nothing vouches for its content"
     run.ui.line(head)
     if not cluster.views:
-        run.ui.line("no member runs now")
+        running = ", ".join(cluster.running)
+        run.ui.line(
+            f"etcd runs on {running}, and does not tell its status: inv status" if running else "no member runs now"
+        )
         return
     leader = next((name for name, view in cluster.views.items() if view.status and view.status.is_leader), "nobody")
     members = {member.address for member in run.config.members}

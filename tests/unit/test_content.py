@@ -56,6 +56,7 @@ def complaint(found: dict[str, Content], of: Manifest | None, *, bumped: bool = 
 def test_the_same_everywhere(of: Manifest | None) -> None:
     assert complaint({"a": WHOLE, "b": WHOLE}, of) == ""
     assert complaint({"a": Content(40, 20, 1234, 33), "b": WHOLE}, of) == ""  # somebody has written already
+    assert complaint({"a": WHOLE, "b": Content(36, 20)}, of) == ""  # its hash took too long: that is no difference
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,6 @@ def test_the_same_everywhere(of: Manifest | None) -> None:
         ({"a": WHOLE, "b": Content(35, 20, 1234, 33)}, manifest(), "b: is at revision 35, not at 36"),
         ({"a": WHOLE, "b": Content(36, 19, 1234, 33)}, manifest(), "b: has 19 keys, where the manifest says 20"),
         ({"a": WHOLE, "b": Content(36, 20, 99, 33)}, manifest(), "different data at revision 36 (a: 1234, b: 99)"),
-        ({"a": WHOLE, "b": Content(36, 20)}, manifest(), "different data at revision 36 (a: 1234, b: None)"),
         ({"a": WHOLE}, manifest(hash=99), "what was restored differs from what the cluster held when prod-"),
     ],
 )
