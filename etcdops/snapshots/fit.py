@@ -22,7 +22,7 @@ def findings(config: Config, proof: Proof, manifest: Manifest | None, of_cluster
     if proof.auth_enabled:
         yield Refused(
             "authentication is on in the snapshot, and restore cannot look into a cluster that has it on",
-            hint="restore it by hand: docs/restore.md",
+            hint="restore it by hand: docs/restore.md says how",
         )
     taken, wanted = version(proof, manifest), config.cluster.version
     if not taken:
