@@ -56,6 +56,11 @@ for pause in 2 2 0; do
     sleep $pause
 done
 [ -n "$asked" ] || fail 'this member cannot read what the cluster has agreed on: it is without a quorum'
+# Nothing else stops under this alarm: backups of what is damaged would push out the good ones.
+alarms=$(etcdctl endpoint status --write-out=fields 2>/dev/null) || fail 'its etcd does not answer any more'
+case $(echo "$alarms" | grep '^"Errors"') in
+*alarm:CORRUPT*) fail 'the alarm CORRUPT is on: its members differ, and the backups stay as they are; inv status' ;;
+esac
 
 dir=$ETCDOPS_DIR
 [ -d "$dir" ] || fail "$dir is not there"
@@ -68,10 +73,39 @@ trap clean EXIT
 trap 'exit 143' HUP INT TERM
 rm -rf -- "$work" # of a run that was killed
 mkdir -- "$work" || fail "nothing can be written to $dir"
+
+# The newest $1 stay, and the one just made.  What was not written here has no such name, or no manifest beside it, and
+# is neither counted nor removed; nor is what is dated in the future, where a clock is or was wrong.
+name=
+today=$(date -u -d "@$now" +%Y%m%d%H%M%S)
+prune() {
+    left=$1
+    set --
+    for path in "$dir/$ETCDOPS_CLUSTER"-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z-r[0-9]*.json; do
+        base=${path%.json}
+        case ${base##*Z-r} in *[!0-9]*) continue ;; esac
+        taken=${base%Z-r*}
+        taken=${taken##*-}
+        [ "${taken%T*}${taken#*T}" -le "$today" ] || continue
+        [ ! -f "$base.db" ] || [ "$base" = "$dir/$name" ] || set -- "$@" "$base"
+    done
+    while [ $# -gt "$left" ]; do
+        rm -f -- "$1.json" && rm -f -- "$1.db" && echo "removed ${1##*/}: the newest $ETCDOPS_KEEP stay"
+        shift
+    done
+}
+prune "$ETCDOPS_KEEP" # a keep that was lowered since makes the room that it was lowered for
+
 size=$(echo "$status" | field DBSize)
 need=$((size + size / 10 + (16 << 20)))
+own_disk=
+if [ "$(stat -c %d -- "$dir")" = "$(stat -c %d /var/lib/etcd 2>/dev/null)" ]; then
+    # A full disk stops the member: it must have room to grow, and to be defragmented.
+    need=$((need + size + (1 << 30)))
+    own_disk=' as etcd itself has its data on that disk; set backup.schedule.dir to another one, or a smaller keep'
+fi
 free=$(($(stat -f -c '%a * %S' -- "$dir")))
-[ $free -ge $need ] || fail "no room in $dir: $((free >> 20)) MiB free, $((need >> 20)) MiB needed"
+[ $free -ge $need ] || fail "no room in $dir: $((free >> 20)) MiB free, $((need >> 20)) MiB needed$own_disk"
 
 etcdctl snapshot save "$work/db" >"$work/said" 2>&1 || fail "etcd did not give the snapshot: $(last "$work/said")"
 size=$(stat -c %s -- "$work/db")
@@ -139,14 +173,4 @@ file=
 sync -- "$dir"
 echo "backup $name: $size bytes, in $(($(date +%s) - now)) s"
 
-# The newest stay.  What was not written here has no such name, or no manifest beside it, and is not counted either.
-set --
-for path in "$dir/$ETCDOPS_CLUSTER"-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z-r[0-9]*.json; do
-    base=${path%.json}
-    case ${base##*Z-r} in *[!0-9]*) continue ;; esac
-    [ ! -f "$base.db" ] || [ "$base" = "$dir/$name" ] || set -- "$@" "$base" # never the one just made, whatever the clock says
-done
-while [ $# -ge "$ETCDOPS_KEEP" ]; do
-    rm -f -- "$1.json" && rm -f -- "$1.db" && echo "removed ${1##*/}: the newest $ETCDOPS_KEEP stay"
-    shift
-done
+prune $((ETCDOPS_KEEP - 1)) # never the one just made, whatever the clock says

@@ -162,6 +162,13 @@ esac
 ETCDUTL = """#!/bin/sh
 cat "$FAKE/found"
 """
+STAT = """#!/bin/sh
+case $* in
+'-c %d /var/lib/etcd') echo "$FAKE_DISK" ;;
+-f*) cat "$FAKE/room" ;;
+*) exec /usr/bin/stat "$@" ;;
+esac
+"""
 IDS = (0xA0, 0xB0, 0xFFFFFFFFFFFFFFF0)
 
 
@@ -181,8 +188,10 @@ class Member:
         self.program("etcdctl", ETCDCTL)
         self.program("etcdutl", ETCDUTL)
         self.program("date", '#!/bin/sh\n[ "$*" != +%s ] || { cat "$FAKE/now"; exit; }\nexec /bin/date "$@"\n')
-        self.env: dict[str, str] = {}
+        self.program("stat", STAT)
+        self.env: dict[str, str] = {"FAKE_DISK": "another"}
         self.at(0)
+        self.tell("room", "1000000 * 4096\n")
         self.tell("status", status(IDS[number], IDS[leader] if leader is not None else 0))
         self.tell("members", members())
         self.tell("revision", '"Revision" : 41\n')
@@ -239,14 +248,20 @@ class Member:
     def files(self) -> list[str]:
         return sorted(path.name for path in self.dir.iterdir())
 
+    def put(self, name: str) -> str:
+        """A backup that is there already."""
+        for kind in ("db", "json"):
+            (self.dir / f"{name}.{kind}").write_text("")
+        return name
+
     def asked(self) -> str:
         return (self.place / "asked").read_text()
 
 
-def status(me: int, leader: int) -> str:
+def status(me: int, leader: int, errors: str = "") -> str:
     return (
         f'"ClusterID" : {0xC1}\n"MemberID" : {me}\n"Revision" : 40\n"RaftTerm" : 2\n"Version" : "3.6.16"\n'
-        f'"DBSize" : 2048\n"Leader" : {leader}\n"IsLearner" : false\n"Errors" : []\n'
+        f'"DBSize" : 2048\n"Leader" : {leader}\n"IsLearner" : false\n"Errors" : [{errors}]\n'
     )
 
 
@@ -353,7 +368,18 @@ def unreadable(one: Member) -> None:
 
 
 def no_room(one: Member) -> None:
-    one.program("stat", '#!/bin/sh\n[ "$1" != -f ] || { echo "4096 * 4096"; exit; }\nexec /usr/bin/stat "$@"\n')
+    one.tell("room", "4096 * 4096")
+
+
+def no_room_for_etcd(one: Member) -> None:
+    one.env["FAKE_DISK"] = str(one.dir.stat().st_dev)
+    one.tell("room", f"1 * {(1 << 30) + (16 << 20) + 2048 + 2048 + 204 - 1}")
+
+
+def corrupt(one: Member) -> None:
+    one.tell("status", status(IDS[0], IDS[0], "memberID:1 alarm:NOSPACE  memberID:176 alarm:CORRUPT "))
+    one.env["ETCDOPS_KEEP"] = "1"
+    one.put("etcd-cluster-20200103T000000Z-r1")
 
 
 def no_folder(one: Member) -> None:
@@ -374,6 +400,11 @@ def full_disk(one: Member) -> None:
         (stale, "of revision 42, and the cluster was at 43"),
         (unreadable, "cannot be read: Error: invalid database"),
         (no_room, "16 MiB free, 16 MiB needed"),
+        (
+            no_room_for_etcd,
+            "1040 MiB needed as etcd itself has its data on that disk; set backup.schedule.dir to another",
+        ),
+        (corrupt, "the alarm CORRUPT is on"),
         (no_folder, "/gone is not there"),
         (full_disk, ""),
     ],
@@ -482,16 +513,40 @@ def test_the_newest_stay_and_what_is_not_ours(member: Callable[..., Member]) -> 
     assert set(one.files()) == {*others, *ours}
 
 
-def test_a_clock_that_was_put_back_does_not_cost_the_new_one(member: Callable[..., Member]) -> None:
+def test_what_is_dated_in_the_future_is_neither_counted_nor_removed(member: Callable[..., Member]) -> None:
     one = member()
-    one.at(30)
+    ahead = [one.put(f"etcd-cluster-{day}T000000Z-r{number}") for number, day in enumerate((29980101, 29990101))]
+    made = []
+    for period in (0, 3, 6):
+        one.at(period)
+        made.append(one.makes().split()[1].rstrip(":"))
+        assert {f"{name}.json" for name in (*ahead, *made[-2:])} == set(one.files()) & {
+            f"{name}.json" for name in (*ahead, *made)
+        }
+    one.at(-3)  # put back
+    assert f"{one.makes().split()[1].rstrip(':')}.db" in one.files()
+    assert len(one.files()) == 2 * (2 + 2 + 1)
+
+
+def test_a_smaller_keep_makes_room(member: Callable[..., Member]) -> None:
+    one = member()
+    names = [one.put(f"etcd-cluster-2020010{day}T000000Z-r1") for day in range(1, 6)]
+    one.tell("room", "0")
+    assert one.run().returncode == 1
+    assert one.files() == sorted(f"{name}.{kind}" for name in names[-2:] for kind in ("db", "json"))
+
+
+def test_on_etcds_own_disk(member: Callable[..., Member]) -> None:
+    one = member()
+    one.env["FAKE_DISK"] = str(one.dir.stat().st_dev)
+    one.tell("room", f"1 * {(1 << 30) + (16 << 20) + 2048 + 2048 + 204}")
     one.makes()
-    one.at(33)
+
+
+def test_under_a_full_quota(member: Callable[..., Member]) -> None:
+    one = member()
+    one.tell("status", status(IDS[0], IDS[0], "memberID:1 alarm:NOSPACE "))
     one.makes()
-    one.at(0)
-    name = one.makes().split()[1].rstrip(":")
-    assert f"{name}.db" in one.files()
-    assert len(one.files()) == 4
 
 
 # What status says of it
