@@ -60,7 +60,10 @@ def _minutes(span: timedelta) -> int:
 
 @dataclass(frozen=True)
 class Installed:
-    """The schedule as a host has it.  ``since``: how long it has been as it is; ``age``: of the ``newest`` backup."""
+    """The schedule as a host has it.  ``since``: how long it has been as it is; ``age``: of the ``newest`` backup.
+
+    ``future``: the name of a backup there that is dated later than now, by the same clock; it is never the newest.
+    """
 
     every: timedelta
     since: timedelta
@@ -68,6 +71,7 @@ class Installed:
     failed: bool
     newest: Manifest | None
     age: timedelta
+    future: str
 
 
 def installed(view: View) -> Installed | None:
@@ -87,6 +91,7 @@ def installed(view: View) -> Installed | None:
         failed=unit.get("etcdops-backup.service", {}).get("ActiveState") == "failed",
         newest=newest,
         age=now - newest.taken if newest else timedelta(),
+        future=told.get("future", ""),
     )
 
 
@@ -143,7 +148,10 @@ def _faults(known: Mapping[str, Installed | None]) -> Iterator[str]:
     for name, each in known.items():
         if each is None:
             yield f"{name}: makes no backups, while others do; inv snapshot.schedule"
-        elif not each.armed:
+            continue
+        if each.future:
+            yield f"{name}: {each.future} is dated in the future: is the clock of {name} right? Then delete that backup"
+        if not each.armed:
             yield f"{name}: the timer of its backups does not run; inv snapshot.schedule"
         elif each.failed:
             yield f"{name}: its last backup failed; journalctl -u etcdops-backup on the host says why"

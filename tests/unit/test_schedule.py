@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -556,10 +557,17 @@ ARMED = "Id=etcdops-backup.timer\nActiveState=active\nResult=success\n"
 
 
 def told(
-    *, age: float | None = 1.0, since: float = 800.0, every: float = 6.0, units: str = ARMED, member: str = "etcd02"
+    *,
+    age: float | None = 1.0,
+    since: float = 800.0,
+    every: float = 6.0,
+    units: str = ARMED,
+    member: str = "etcd02",
+    future: str = "",
 ) -> View:
     """What a host says, in hours."""
-    text = f"now={NOW}\nsince={NOW - 900 * 3600}\nsince={NOW - int(since * 3600)}\nevery={int(every * 3600)}\n{units}"
+    text = f"now={NOW}\nsince={NOW - 900 * 3600}\nsince={NOW - int(since * 3600)}\nevery={int(every * 3600)}\n"
+    text += f"future={future}\n{units}"
     if age is None:
         return View(schedule=text)
     manifest = Manifest(
@@ -624,6 +632,16 @@ REPORTS: dict[str, tuple[list[View], str, list[str]]] = {
         "backup: 60 min ago on etcd02, revision 123",
         ["etcd01: the timer of its backups does not run; inv snapshot.schedule"],
     ),
+    "dated in the future, on one of two": (
+        [told(age=700, future="etcd-cluster-29990101T000000Z-r9", units=STOPPED), told(age=30)],
+        "backup: 30 h ago on etcd02, revision 123",
+        [
+            "etcd01: etcd-cluster-29990101T000000Z-r9 is dated in the future: is the clock of etcd01 right? "
+            "Then delete that backup",
+            "etcd01: the timer of its backups does not run; inv snapshot.schedule",
+            f"the newest backup is 30 h old, and one is due every 6 h{WHY}",
+        ],
+    ),
     "failed": (
         [told(units=ARMED + FAILED)],
         "backup: 60 min ago on etcd02, revision 123",
@@ -638,6 +656,48 @@ def test_report(views: list[View], line: str, reasons: list[str]) -> None:
     assert report
     assert (str(report).replace("1 h ago", "60 min ago"), list(report.reasons)) == (line, reasons)
     assert report.overdue == any("due every" in reason for reason in reasons)
+
+
+SYSTEMCTL = """#!/bin/sh
+printf 'Id=etcdops-backup.timer\nActiveState=active\n\nId=etcdops-backup.service\nActiveState=inactive\n'
+"""
+
+
+def answered(member: Member) -> View:
+    """What files/schedule.sh says of the host of ``member``."""
+    units = member.place / "units"
+    units.mkdir(exist_ok=True)
+    (units / "etcdops-backup.timer").write_text("")
+    (units / "etcdops-backup.service").write_text(
+        f"[Service]\nEnvironment=ETCDOPS_CLUSTER=etcd-cluster\nEnvironment=ETCDOPS_DIR={member.dir}\n"
+        f"Environment=ETCDOPS_EVERY={EVERY_S}\n"
+    )
+    member.program("systemctl", SYSTEMCTL)
+    script = layout.script("prelude", "schedule").replace("/etc/systemd/system", str(units))
+    env = {"PATH": f"{member.place}/bin:{os.environ['PATH']}", "FAKE": str(member.place)}
+    done = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+    said = dict(line.removeprefix("answer\t").split("\t") for line in done.stdout.splitlines())
+    text = {key: base64.b64decode(value).decode() for key, value in said.items()}
+    return View(schedule=text["schedule"], backup=text.get("backup", ""))
+
+
+def test_what_a_host_says(member: Callable[..., Member]) -> None:
+    one = member()
+    known = schedule.installed(answered(one))
+    assert known
+    assert (known.every, known.armed, known.failed) == (timedelta(seconds=EVERY_S), True, False)
+    assert (known.newest, known.future) == (None, "")
+    one.put("etcd-cluster-20200101T000000Z-r1")
+    made = one.makes().split()[1].rstrip(":")
+    one.put("etcd-cluster-29990101T000000Z-r9")
+    one.put("etcd-cluster-x-29990102T000000Z-r9")
+    (one.dir / "etcd-cluster-29990103T000000Z-r9.json").write_text("")
+    one.at(0, late=7200)
+    known = schedule.installed(answered(one))
+    assert known and known.newest
+    assert (known.newest.name, known.age) == (made, 2 * HOUR)
+    assert known.future == "etcd-cluster-29990101T000000Z-r9"
 
 
 def test_json_is_documented() -> None:
