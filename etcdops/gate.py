@@ -97,15 +97,19 @@ def _membership(config: Config, views: Mapping[str, View]) -> list[str]:
 def pass_through(
     fleet: Fleet, config: Config, *, seconds: float, look: Callable[[Host], View] = ask
 ) -> Mapping[str, View]:
-    """Wait until the cluster is healthy; ``Unhealthy`` after ``seconds`` with every reason that is left."""
+    """Wait until the cluster is healthy; ``Unhealthy`` after ``seconds`` with every reason that is left, and at once
+    where that is a full quota alone: no waiting makes room."""
     deadline = time.monotonic() + seconds
     while True:
         views = fleet.map(look)
         verdict = judge(config, views)
         if verdict:
             return {name: view for name, view in views.items() if isinstance(view, View)}
+        reasons = "; ".join(verdict.reasons)
+        if judge(config, {n: view.but_for_nospace() if isinstance(view, View) else view for n, view in views.items()}):
+            raise Unhealthy(reasons, hint="inv space makes room and ends the alarm")
         if time.monotonic() >= deadline:
-            raise Unhealthy("; ".join(verdict.reasons), hint="inv status shows every member")
+            raise Unhealthy(reasons, hint="inv status shows every member")
         time.sleep(POLL)
 
 

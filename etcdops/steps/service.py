@@ -34,7 +34,7 @@ def stop(run: Run) -> None:
 
 def restart(run: Run) -> None:
     """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
-    views = {name: fact.view for name, fact in _look(run).items()}
+    views = {name: fact.view.but_for_nospace() for name, fact in _look(run).items()}
     verdict = gate.judge(run.config, views)
     if not verdict:
         raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
@@ -46,6 +46,7 @@ def restart(run: Run) -> None:
     for name in order:
         run.ui.step(f"Restart {name}")
         restart_member(run, name)
+    gate.pass_through(run.fleet, run.config, seconds=run.patience)
     run.ui.result(f"{len(order)} members restarted and healthy")
 
 
@@ -74,16 +75,17 @@ def start_members(run: Run, verbs: Mapping[str, str], with_data: Collection[str]
 def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: None) -> None:
     """Restart one member: only while the others keep a quorum, and done when the cluster is healthy again.
 
-    ``prepare`` is called when it is safe, and puts in place what the member takes up at its restart.
+    ``prepare`` is called when it is safe, and puts in place what the member takes up at its restart.  A full quota
+    stops nothing: it may be a larger one that is taken up.
     """
-    views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    views = gate.pass_through(run.fleet, run.config, seconds=run.patience, look=gate.ask_but_for_nospace)
     unsafe = gate.may_take_down(run.config, views, name)
     if unsafe:  # all are healthy, or the gate would not have opened: there are two of them
         hint = "with two members that takes an interruption: inv stop, then the same command"
         raise Refused(unsafe, host=name, hint=hint)
     prepare()
     run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
-    gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    gate.pass_through(run.fleet, run.config, seconds=run.patience, look=gate.ask_but_for_nospace)
 
 
 def _leads(view: object) -> bool:

@@ -113,7 +113,10 @@ def test_way_out_of_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Pa
     small.healthy()
 
 
-def test_stops_where_live_data_alone_fills_the_quota(project: NewProject, hosts: Hosts, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way_out", ["delete", "larger quota"])
+def test_stops_where_live_data_alone_fills_the_quota(
+    project: NewProject, hosts: Hosts, tmp_path: Path, way_out: str
+) -> None:
     new = project(backup={"dir": str(tmp_path / "store")})
     new.inv("deploy").ok()
     assert fill(hosts, "/live/$n", count=20, size=1_000_000) == 20
@@ -123,11 +126,20 @@ def test_stops_where_live_data_alone_fills_the_quota(project: NewProject, hosts:
     assert fill(hosts, "/more", count=1) == 0
     new.inv("space").failed(5, "not enough room, and NOSPACE stays: ", "MiB of its quota of 16.0 MiB", "inv del")
     assert alarms(new) == {"NOSPACE"}
-    for number in range(10):
-        new.etcdctl(NAMES[0], f"del /live/{number}")
+    gone = 0
+    if way_out == "delete":
+        gone = 10
+        for number in range(gone):
+            new.etcdctl(NAMES[0], f"del /live/{number}")
+    else:
+        new.config["cluster"]["settings"] = {"quota-backend-bytes": 4 * QUOTA}
+        new.write()
+        new.inv("deploy").failed(5, "NOSPACE", "inv space makes room")
+        new.inv("restart").failed(5, "NOSPACE", "inv space makes room")
+        assert alarms(new) == {"NOSPACE"}
     assert new.inv("space").ok().lines[-1] == "there is room again, and every member takes writes"
     assert alarms(new) == set()
-    assert set(kept.keys(new)) == {f"/live/{number}" for number in range(10, 20)}
+    assert set(kept.keys(new)) == {f"/live/{number}" for number in range(gone, 20)}
     new.healthy()
 
 

@@ -201,6 +201,16 @@ def test_pass_through_waits_until_all_is_well(monkeypatch: pytest.MonkeyPatch) -
     assert fleet.asked == 3
 
 
+def test_pass_through_waits_for_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "POLL", 0)
+    full = view("etcd02", healthy=False, complaint="Active Alarm(s): NOSPACE ")
+    fleet = Fleet(views(etcd01=DOWN, etcd02=full), views(etcd02=full))
+    with pytest.raises(Unhealthy, match=r"etcd02: Active Alarm\(s\): NOSPACE") as caught:
+        gate.pass_through(cast(Any, fleet), config(), seconds=60)
+    assert fleet.asked == 2
+    assert caught.value.hint.startswith("inv space ")
+
+
 def test_pass_through_looks_once_at_least_and_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "POLL", 0)
     fleet = Fleet(views(etcd02=DOWN, etcd03=UNREACHABLE))
