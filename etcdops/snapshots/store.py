@@ -6,6 +6,7 @@ removed first: what has none is no backup.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -23,6 +24,7 @@ from etcdops.snapshots.manifest import FILE, LARGEST, Manifest
 WORK = ".work-"
 OTHER = "take another backup; inv snapshot.list"
 CHUNK = 1 << 20  # bytes; memory is flat whatever the size of a snapshot
+LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)  # vfat; CIFS; sshfs; one mount in another
 Progress = Callable[[str, int, int], None]  # name, bytes done, bytes in all: as Reporter.transfer yields it
 
 
@@ -175,11 +177,15 @@ class FolderStore:
         self.damaged: list[str] = []
 
     def manifests(self) -> list[Manifest]:
+        files: dict[str, int] = {}
         try:
             with os.scandir(self._folder) as entries:
-                files = {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+                for entry in entries:
+                    with suppress(FileNotFoundError):  # gone meanwhile, such as a part that became a backup
+                        if entry.is_file():
+                            files[entry.name] = entry.stat().st_size
         except FileNotFoundError:
-            files = {}
+            pass
         except OSError as error:
             raise failed(self._folder, "read", error) from None
         found, self.damaged = sort_out(files, lambda name: b"".join(chunks_of(self._folder / name)))
@@ -231,8 +237,7 @@ class FolderStore:
 
     def _take(self, source: Path, manifest: Manifest, part: Path, progress: Progress) -> None:
         """Bring ``source`` into the folder under a name that no one takes for a backup."""
-        if self._folder in source.parents:  # a workspace of ours: the proven file itself, without a second copy
-            os.link(source, part)
+        if self._folder in source.parents and _linked(source, part):  # a workspace of ours: without a second copy
             part.chmod(0o600)
             if part.stat().st_size != manifest.stored_size:
                 raise OpsError(f"{source}: has {part.stat().st_size} bytes instead of {manifest.stored_size}")
@@ -255,6 +260,17 @@ class FolderStore:
                     (self._folder / f"{form['name']}.{kind}").unlink(missing_ok=True)
             if form:
                 part.unlink(missing_ok=True)
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Make ``target`` another name of the file ``source``; False where the file system knows no hard links."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in LINKLESS:
+            return False
+        raise
+    return True
 
 
 def _part(path: Path) -> Path:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -80,6 +81,56 @@ def test_what_waits_in_a_workspace_is_not_copied(store: FolderStore, folder: Pat
         store.add(source, manifest(DATA), quiet)
     assert (folder / f"{NAME}.db").stat().st_ino == inode
     assert names(folder) == [f"{NAME}.db", f"{NAME}.json"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV])
+def test_where_there_are_no_hard_links(
+    store: FolderStore, folder: Path, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vfat, CIFS, sshfs: a copy, and what the disk gives back is compared."""
+
+    def link(*paths: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    with workspace(folder) as work:
+        store.add(put(work / "snapshot.db", DATA), manifest(DATA), quiet)
+        with pytest.raises(OpsError):
+            store.add(put(work / "changed.db", CHANGED), manifest(DATA, revision=9), quiet)
+    assert (folder / f"{NAME}.db").read_bytes() == DATA
+    assert names(folder) == [f"{NAME}.db", f"{NAME}.json"]
+
+
+def test_a_disk_that_fails_at_a_link_is_an_error(
+    store: FolderStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*paths: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", link)
+    with workspace(folder) as work, pytest.raises(OpsError, match="Input/output error"):
+        store.add(put(work / "snapshot.db", DATA), manifest(DATA), quiet)
+    assert names(folder) == []
+
+
+def test_a_file_that_goes_while_the_folder_is_read(
+    store: FolderStore, folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run's part, that has become a backup; whichever is read first."""
+    good = store.add(source, manifest(DATA), quiet)
+    parts = [put(folder / name, b"") for name in (".a.part", "z.part")]
+    scan = os.scandir
+
+    @contextmanager
+    def gone(path: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scan(path) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for part in parts:
+            part.unlink()
+        yield found
+
+    monkeypatch.setattr(os, "scandir", gone)
+    assert store.manifests() == [good]
 
 
 def test_nothing_there_yet(store: FolderStore, folder: Path) -> None:
