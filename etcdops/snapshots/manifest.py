@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from etcdops.config import Name
 from etcdops.errors import OpsError
 from etcdops.snapshots.proof import Proof, RecordedMember
+from etcdops.values import Name
 
 LARGEST = 1 << 20  # bytes of a manifest; one with 100 members has 30 KB
 FILE = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*-\d{8}T\d{6}Z-r\d+(-rescue)?)\.(?P<kind>json|db|db\.age)")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from etcdops import atomic
-from etcdops.config import Config
 from etcdops.errors import HostError, OpsError
 from etcdops.snapshots.manifest import FILE, LARGEST, Manifest
 
@@ -51,30 +50,6 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close connections."""
-
-
-@contextmanager
-def open_store(config: Config) -> Iterator[Store]:
-    """The store of config.yaml, encrypting if it says so.  Nothing is connected or made before it is needed."""
-    from etcdops.snapshots.age import Encrypted
-
-    backup = config.backup
-    store: Store
-    if backup.s3:
-        from etcdops.snapshots.s3 import S3Store
-
-        store = S3Store(backup.s3)
-    elif backup.sftp:
-        from etcdops.snapshots.sftp import SftpStore
-
-        store = SftpStore(backup.sftp, config.ssh, config.resolve)
-    else:
-        store = FolderStore(config.resolve(backup.dir))
-    store = Encrypted(store, backup.age, config.resolve)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def sort_out(files: Mapping[str, int], read: Callable[[str], bytes]) -> tuple[list[Manifest], list[str]]:

@@ -13,6 +13,7 @@ from etcdops.etcd import View
 from etcdops.run import Run
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.manifest import Manifest
+from etcdops.snapshots.opened import open_store
 from etcdops.snapshots.take import ROOM, take
 from etcdops.steps import snapshots
 
@@ -24,7 +25,7 @@ def backup(run: Run) -> None:
     began = time.monotonic()
     run.ui.step(f"Look at {', '.join(run.names)}")
     views = run.fleet.map(gate.ask)
-    with stores.open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
+    with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Back up {run.config.cluster.name} to {store.where}")
         path = work / "snapshot.db"
         manifest = from_cluster(run, views, path)

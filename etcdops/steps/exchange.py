@@ -18,62 +18,19 @@ from typing import Concatenate, ParamSpec, Self
 from etcdops import atomic, desired, gate, restoration
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
-from etcdops.facts import HostFacts, gather
 from etcdops.plan import Change, Directory, Release, User, diff
-from etcdops.restoration import Restoration, Side
+from etcdops.restoration import Restoration
 from etcdops.rollout import new_token
 from etcdops.run import Run
 from etcdops.snapshots.store import Store
 from etcdops.ssh import Host
 from etcdops.steps import backup, content, delivery
+from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.service import start_members
 from etcdops.steps.snapshots import Source
 
 P = ParamSpec("P")
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The hosts as they are before: their facts, what restores have left there, and who leads or runs."""
-
-    facts: Mapping[str, HostFacts]
-    sides: Mapping[str, Side]
-
-    @property
-    def views(self) -> dict[str, View]:
-        """What each member says that runs."""
-        return {name: fact.view for name, fact in self.facts.items() if fact.view.status}
-
-    @property
-    def running(self) -> list[str]:
-        """The members that run, the leader last: alone it does not wait to hand over."""
-        names = [name for name, fact in self.facts.items() if fact.is_running]
-        return sorted(names, key=lambda name: bool((s := self.facts[name].view.status) and s.is_leader))
-
-    @property
-    def ids(self) -> set[int]:
-        """The ids of the clusters that the members run in: one, if all is well."""
-        return {view.status.cluster_id for view in self.views.values() if view.status}
-
-    @property
-    def revision(self) -> int:
-        """The newest revision that a running member has, 0 if none runs."""
-        return max((view.status.revision for view in self.views.values() if view.status), default=0)
-
-    def part(self, id_: int) -> dict[str, View]:
-        """The views of the members that run in cluster ``id_``."""
-        return {name: view for name, view in self.views.items() if view.status and view.status.cluster_id == id_}
-
-    @property
-    def has_data(self) -> bool:
-        """Whether any host has data that will be set aside."""
-        return any(fact.data for fact in self.facts.values())
-
-    @property
-    def unfinished(self) -> str:
-        """The id of a restore that was cut short, '' if there is none."""
-        return next(filter(None, (side.unfinished for side in self.sides.values())), "")
 
 
 @dataclass(frozen=True)
@@ -275,13 +232,6 @@ def exclusively(task: Callable[Concatenate[Run, P], None]) -> Callable[Concatena
             task(run, *args, **kwargs)
 
     return alone
-
-
-def look(run: Run) -> Cluster:
-    """Every host; none may be missing, since one that comes back later would come back with the old data."""
-    run.ui.step(f"Look at {', '.join(run.names)}")
-    both = run.fleet.all(lambda host: (gather(host), restoration.look(host)))
-    return Cluster({name: each[0] for name, each in both.items()}, {name: each[1] for name, each in both.items()})
 
 
 def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:

@@ -21,13 +21,15 @@ from etcdops.restoration import Side
 from etcdops.run import Run
 from etcdops.snapshots import store as stores
 from etcdops.snapshots import wal
+from etcdops.snapshots.opened import open_store
 from etcdops.snapshots.proof import prove
 from etcdops.snapshots.take import SECONDS, Sink, salvage
 from etcdops.ssh import Host
 from etcdops.steps import delivery
+from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
-from etcdops.steps.exchange import Cluster, Exchange, exclusively
+from etcdops.steps.exchange import Exchange, exclusively
 from etcdops.steps.snapshots import Source
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
@@ -94,7 +96,7 @@ def recover(run: Run) -> None:
     )
     try:
         with (
-            stores.open_store(run.config) as store,
+            open_store(run.config) as store,
             stores.workspace(run.config.resolve(run.config.backup.dir)) as work,
         ):
             source = _salvage(part, survivors, store, work)

@@ -13,9 +13,11 @@ from etcdops.run import Run
 from etcdops.schedule import span
 from etcdops.snapshots import fit
 from etcdops.snapshots import store as stores
+from etcdops.snapshots.opened import open_store
 from etcdops.ssh import Host
 from etcdops.steps import delivery, snapshots
-from etcdops.steps.exchange import Cluster, Exchange, exclusively, is_early, look, put_back, rescue, start, wait
+from etcdops.steps.before import Cluster, look
+from etcdops.steps.exchange import Exchange, exclusively, is_early, put_back, rescue, start, wait
 from etcdops.steps.snapshots import Source
 
 MIB = 1 << 20
@@ -26,7 +28,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
     """Replace what the cluster holds by the snapshot ``which``: a file, the name of a backup, or 'latest'."""
     began = time.monotonic()
     cluster, completed = _complete(run, look(run))
-    with stores.open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
+    with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
         source = snapshots.find(run, store, which, work, raw=raw)
         if completed.endswith(source.proof.sha256[:8]) and _is_healthy(run, cluster):

@@ -14,6 +14,7 @@ from etcdops.schedule import span
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.age import Encrypted
 from etcdops.snapshots.manifest import Manifest, beside
+from etcdops.snapshots.opened import open_store
 from etcdops.snapshots.proof import Proof, count_keys, prove
 from etcdops.snapshots.retention import expired, reasons
 from etcdops.snapshots.store import FolderStore, Store
@@ -34,7 +35,7 @@ class Source:
 def list_(run: Run) -> None:
     """Every backup in the store, newest first; what is damaged there, as warnings."""
     now = datetime.now(UTC)
-    with stores.open_store(run.config) as store:
+    with open_store(run.config) as store:
         manifests = store.manifests()
         document = {
             "store": store.where,
@@ -48,7 +49,7 @@ def list_(run: Run) -> None:
 
 def verify(run: Run, which: str, drill: Callable[[Run, Source], dict[str, Any]] | None = None) -> None:
     """Prove a snapshot from its bytes; with ``drill`` by a restore, too.  ``which`` as for `find`."""
-    with stores.open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
+    with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
         source = find(run, store, which, work)
         keys = _count(source)
@@ -64,7 +65,7 @@ def verify(run: Run, which: str, drill: Callable[[Run, Source], dict[str, Any]] 
 def prune(run: Run) -> None:
     """Delete the backups of this cluster that backup.keep lets go, and say why the others stay."""
     keep, cluster = run.config.backup.keep, run.config.cluster.name
-    with stores.open_store(run.config) as store:
+    with open_store(run.config) as store:
         removed = prune_store(run, store)
         stay = [(manifest, why) for manifest, why in reasons(_own(run, store.manifests()), keep, datetime.now(UTC))]
         for what in store.damaged:

@@ -14,7 +14,8 @@ from etcdops.config import AgeSection
 from etcdops.errors import OpsError, UsageError
 from etcdops.snapshots import age as module
 from etcdops.snapshots.age import Encrypted
-from etcdops.snapshots.store import FolderStore, open_store
+from etcdops.snapshots.opened import open_store
+from etcdops.snapshots.store import FolderStore
 from tests.stores.conftest import age
 from tests.stores.snapshot import make, quiet
 

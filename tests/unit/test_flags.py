@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from etcdops import configfile, flags
-from etcdops.config import MANAGED_SETTINGS, SUPPORTED_MINORS
+from etcdops.config import MANAGED_SETTINGS
 from etcdops.etcd import default_settings
+from etcdops.values import SUPPORTED_MINORS
 from tests.unit.golden import GOLDEN
 
 RECORDED = sorted(path.stem for path in (GOLDEN / "etcd").glob("*.flags"))

@@ -16,7 +16,8 @@ from etcdops import atomic
 from etcdops.errors import OpsError, Refused
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.manifest import Manifest
-from etcdops.snapshots.store import FolderStore, open_store, workspace
+from etcdops.snapshots.opened import open_store
+from etcdops.snapshots.store import FolderStore, workspace
 from tests.unit.snapshots import config, manifest, put
 
 DATA = os.urandom(3 << 20) + b"end"
