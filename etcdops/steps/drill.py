@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
+import signal
 import subprocess
 import sys
 import tarfile
@@ -24,6 +26,7 @@ from etcdops.steps.snapshots import Source
 
 SECONDS = 1800  # that a drill may take, sending included
 START = 300  # seconds that the throw-away member may take to load its database
+PATIENCE = 10  # seconds for what is told to end
 
 # Receives the snapshot of $1 bytes on standard input, where there is room for it twice, and holds the drill there.
 ON_HOST = r"""
@@ -115,13 +118,32 @@ def _programs(run: Run) -> Iterator[Path | None]:
 def _here(programs: Path, path: Path, work: Path, words: list[str]) -> str:
     script = layout.script("throwaway", "drill")
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    done = subprocess.run(
+    with subprocess.Popen(
         ["sh", "-c", script, "drill", programs, path.absolute(), work, *words],
-        capture_output=True, text=True, errors="replace", env=environment, stdin=subprocess.DEVNULL, timeout=SECONDS,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise OpsError(done.stderr.strip() or f"the drill ended with {done.returncode}", hint="take another backup")
-    return done.stdout
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace", env=environment, start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            said, complaint = process.communicate(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            raise OpsError(
+                f"the drill has not ended within {SECONDS // 60} min",
+                hint="is this machine very slow, or its disk full?",
+            ) from None
+        finally:
+            _end(process)
+    if process.returncode != 0:
+        raise OpsError(complaint.strip() or f"the drill ended with {process.returncode}", hint="take another backup")
+    return said
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Leave nothing behind of what it has started.  On TERM it stops its etcd and tidies up by itself."""
+    for signal_ in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, signal_)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
 
 
 def _there(run: Run, path: Path, proof: Proof, words: list[str]) -> tuple[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -121,3 +123,62 @@ def test_the_cluster_cannot_tell(
 ) -> None:
     found = drilled(tmp_path, monkeypatch, answer(), of(), {"etcd01": view}, live)
     assert (found["hash_as_in_manifest"], found["hash_as_in_cluster"]) == (True, False)
+
+
+# On this machine, with programs of etcd that never get ready
+
+PROGRAMS = {
+    "etcdutl": "exit 0",
+    "etcd": 'echo $$ >"$FAKE/etcd"; exec sleep 300',
+    "etcdctl": 'echo >>"$FAKE/asked"; sleep 0.4; exit 1',
+}
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Path:
+    """A folder of programs, which leave a trace there."""
+    for name, body in PROGRAMS.items():
+        path = snapshots.put(tmp_path / name, body.replace("$FAKE", str(tmp_path)).join(("#!/bin/sh\n", "\n")).encode())
+        path.chmod(0o700)
+    (tmp_path / "work").mkdir()
+    return tmp_path
+
+
+def here(fakes: Path, seconds: int) -> str:
+    return drill._here(fakes, snapshots.put(fakes / "a.db", WHOLE), fakes / "work", [str(seconds), "36"])
+
+
+def nothing_left(fakes: Path) -> None:
+    """Its etcd has ended, and its folder is gone."""
+    stat = Path(f"/proc/{(fakes / 'etcd').read_text().strip()}/stat")
+    with contextlib.suppress(FileNotFoundError):
+        assert stat.read_text().rpartition(") ")[2][0] == "Z"
+    assert list((fakes / "work").iterdir()) == []
+
+
+def test_an_etcd_that_does_not_get_ready(fakes: Path) -> None:
+    """The seconds are seconds, however long a question takes."""
+    with pytest.raises(OpsError, match="the throw-away etcd is not ready after 1 s"):
+        here(fakes, 1)
+    assert len((fakes / "asked").read_text()) < 9
+    nothing_left(fakes)
+
+
+@pytest.mark.parametrize(
+    ("cause", "seen"), [(subprocess.TimeoutExpired("sh", 1800), OpsError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_drill_that_is_ended_leaves_nothing(
+    fakes: Path, monkeypatch: pytest.MonkeyPatch, cause: BaseException, seen: type[BaseException]
+) -> None:
+    def communicate(process: subprocess.Popen[str], timeout: int) -> tuple[str, str]:
+        assert timeout == drill.SECONDS
+        for _ in range(600):
+            if (fakes / "asked").exists() and (fakes / "etcd").exists() and (fakes / "etcd").read_text():
+                raise cause
+            time.sleep(0.05)
+        raise AssertionError("it never began")
+
+    monkeypatch.setattr(subprocess.Popen, "communicate", communicate)
+    with pytest.raises(seen):
+        here(fakes, 300)
+    nothing_left(fakes)
