@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hosts import NAMES, Hosts, Project
+from tests.hosts import NAMES, Hosts, Project, members
 from tests.lab import kept
 from tests.lab.conftest import NewProject
 from tests.lab.test_leader import leads
@@ -80,7 +80,7 @@ def begun(hosts: Hosts) -> dict[str, float]:
     return {name: float(time) for name, time in times.items() if float(time)}
 
 
-@pytest.mark.parametrize("version", ["3.4.23", "3.6.16"])
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.30", "3.7.3"])
 def test_way_out_of_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Path, version: str) -> None:
     small = limited(project, tmp_path, version)
     assert "nothing to do" in small.inv("space").ok().stdout
@@ -109,7 +109,11 @@ def test_way_out_of_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Pa
         status = kept.status(small, name)
         assert status["dbSize"] < QUOTA / 2, (name, status)
     assert [row["purpose"] for row in small.inv("snapshot.list", "--json").ok().json()["backups"]] == ["backup"]
-    assert "/big" not in kept.keys(small)
+    assert small.inv("check-data", "--json").ok().json()["same"]
+    revision = kept.revision(small)
+    assert small.inv("compact", "--keep=0").ok().lines == [f"compacted to revision {revision}, of {revision}"]
+    again = small.inv("compact", "--keep=0").ok().lines
+    assert again == [f"nothing to compact: no history before revision {revision}"]
     small.healthy()
 
 
@@ -205,6 +209,16 @@ def test_history_is_dropped_and_the_space_given_back(cluster: Project, hosts: Ho
 def old(revision: int) -> str:
     """A read of history, and what etcdctl says of it."""
     return f"{CLIENT}\netcdctl get /old --rev={revision} 2>&1 || true"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_members_wait_meanwhile(project: NewProject, count: int) -> None:
+    new = project(members=members(*NAMES[:count]))
+    new.inv("deploy").ok()
+    done = new.inv("defrag", "--force").ok()
+    assert len(done.lines) == count
+    assert done.stderr.startswith("warning: there is no quorum without the member that is at it")
+    new.healthy()
 
 
 def test_next_member_waits_for_one_that_etcdctl_gave_up(cluster: Project, hosts: Hosts) -> None:
