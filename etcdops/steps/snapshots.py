@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from etcdops.snapshots.retention import expired, reasons
 from etcdops.snapshots.store import FolderStore, Store
 
 MIB = 1 << 20
+SKEW = timedelta(minutes=5)  # by which the clocks of two machines may differ and none be called wrong
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ def verify(run: Run, which: str, drill: Callable[[Run, Source], dict[str, Any]] 
     """Prove a snapshot from its bytes; with ``drill`` by a restore, too.  ``which`` as for `find`."""
     with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
-        source = find(run, store, which, work)
+        source = _find(run, store, which, work)
         keys = _count(source)
         document = {**_facts(source), "keys": keys, "drill": drill(run, source) if drill else None}
     proof, manifest = source.proof, source.manifest
     if not manifest:
         run.ui.warn(f"{source.name} has no manifest beside it: when and of which cluster it was taken, nothing tells")
-    age = f", {span(datetime.now(UTC) - manifest.taken)} old, from {manifest.member}" if manifest else ""
+    age = f", {_age(datetime.now(UTC) - manifest.taken)}, from {manifest.member}" if manifest else ""
     text = f"{source.name}: proven: revision {proof.revision}, {keys} keys, "
     run.emit(document, lambda: run.ui.result(f"{text}{_size(proof.size)}{age}{_drilled(document['drill'])}"))
 
@@ -101,18 +102,24 @@ def find(run: Run, store: Store, which: str, work: Path, *, raw: bool = False) -
     """The snapshot ``which``, proven: a file, the name of a backup in ``store``, or 'latest', this cluster's newest.
 
     What is elsewhere or encrypted is brought to ``work``, a private folder.  ``raw``: a file without its own SHA-256.
+    For a restore: the user hears when the members may have a newer backup than that 'latest'.
     """
+    source = _find(run, store, which, work, raw=raw)
+    taken = source.manifest and source.manifest.taken
+    if which == "latest" and taken and datetime.now(UTC) - taken > run.config.backup.schedule.every:
+        run.ui.warn(f"{source.name} is {_age(datetime.now(UTC) - taken)}; {_on_the_hosts(run)}")
+    return source
+
+
+def _find(run: Run, store: Store, which: str, work: Path, *, raw: bool = False) -> Source:
     path = Path(which).expanduser()
     if which != "latest" and (path.is_file() or "/" in which):
         return _from_file(run, path.absolute(), work, raw=raw)
     manifests = store.manifests()
-    own = _own(run, manifests)
     if which == "latest":
-        if not own:
-            raise OpsError(f"{store.where}: has no backup of '{run.config.cluster.name}'", hint="inv backup makes one")
         for what in store.damaged:
             run.ui.warn(f"{what}; passed over")
-        return _from_store(run, store, own[0], work)
+        return _from_store(run, store, _latest(run, store, manifests), work)
     for manifest in manifests:
         if which in (manifest.name, manifest.file):
             return _from_store(run, store, manifest, work)
@@ -120,6 +127,31 @@ def find(run: Run, store: Store, which: str, work: Path, *, raw: bool = False) -
         if which in what:
             raise OpsError(f"{store.where}: {what}", hint="inv snapshot.list shows the others")
     raise UsageError(f"there is no file {which} here and no such backup in {store.where}", hint="inv snapshot.list")
+
+
+def _latest(run: Run, store: Store, manifests: list[Manifest]) -> Manifest:
+    """This cluster's newest; not one from the future, which nobody can tell to be the newest."""
+    now = datetime.now(UTC)
+    own = _own(run, manifests)
+    past = [each for each in own if each.taken <= now + SKEW]
+    for each in own:
+        if each not in past:
+            run.ui.warn(f"{each.name} is {_age(now - each.taken)} of this machine's clock; passed over")
+    if past:
+        return past[0]
+    if own:
+        raise OpsError(
+            f"{store.where}: every backup of '{run.config.cluster.name}' is dated in the future",
+            hint="is the clock of this machine right? Else name the one that you mean: inv snapshot.list",
+        )
+    raise OpsError(
+        f"{store.where}: has no backup of '{run.config.cluster.name}'",
+        hint=f"inv backup makes one; {_on_the_hosts(run)}",
+    )
+
+
+def _on_the_hosts(run: Run) -> str:
+    return f"where snapshot.schedule was run, newer ones may be on the hosts, in {run.config.backup.schedule.dir}"
 
 
 def _from_file(run: Run, path: Path, work: Path, *, raw: bool) -> Source:
@@ -199,7 +231,7 @@ def _show(run: Run, where: str, manifests: list[Manifest], now: datetime) -> Non
     rows = [
         (
             each.name,
-            span(now - each.taken),
+            _age(now - each.taken).removesuffix(" old"),
             str(each.revision),
             "" if each.keys is None else str(each.keys),
             _size(each.stored_size),
@@ -210,6 +242,10 @@ def _show(run: Run, where: str, manifests: list[Manifest], now: datetime) -> Non
         for each in manifests
     ]
     run.ui.table(columns, rows)
+
+
+def _age(age: timedelta) -> str:
+    return f"dated {span(-age)} ahead" if age < -SKEW else f"{span(age)} old"
 
 
 def _size(size: int) -> str:

@@ -97,6 +97,52 @@ def test_verify_latest_is_this_clusters(run: Run, capsys: pytest.CaptureFixture[
     assert not [name for name in names(run) if name.startswith(".")]
 
 
+def test_latest_is_not_from_the_future(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """As with a clock that was a year ahead when it was taken."""
+    ahead, good = store(run, -365 * 24 - 1), store(run, 3)
+    steps.verify(run, "latest")
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{good.name}: proven: ")
+    assert f"warning: {ahead.name} is dated 365 d ahead of this machine's clock; passed over" in err
+    steps.verify(run, ahead.name)
+    assert ", dated 365 d ahead, from etcd01" in printed(capsys)[0]
+    steps.list_(run)
+    assert "  dated 365 d ahead  " in capsys.readouterr().out
+
+
+def test_clocks_of_two_machines_may_differ_a_little(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    store(run, 3)
+    new = store(run, -1 / 60)
+    steps.verify(run, "latest")
+    assert printed(capsys)[0].startswith(f"{new.name}: proven: revision 36, 20 keys, 56 KiB, 0 s old")
+
+
+def test_all_are_from_the_future(run: Run) -> None:
+    store(run, -24)
+    with pytest.raises(OpsError, match="every backup of 'prod' is dated in the future") as caught:
+        steps.verify(run, "latest")
+    assert "is the clock of this machine right" in caught.value.hint
+
+
+HOSTS = "newer ones may be on the hosts, in /var/backups/etcd"
+
+
+def test_the_members_may_have_newer_ones(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    backups = FolderStore(run.config.resolve("store"))
+    with pytest.raises(OpsError, match="has no backup of 'prod'") as caught:
+        steps.find(run, backups, "latest", tmp_path)
+    assert HOSTS in caught.value.hint
+    old = store(run, 7)
+    steps.find(run, backups, "latest", tmp_path)
+    assert f"warning: {old.name} is 7 h old; " in (said := capsys.readouterr().err)
+    assert HOSTS in said
+    steps.find(run, backups, old.name, tmp_path)
+    steps.verify(run, "latest")  # it does no harm there, and runs every night
+    store(run, 5)
+    steps.find(run, backups, "latest", tmp_path)
+    assert HOSTS not in capsys.readouterr().err
+
+
 def test_verify_by_name_or_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     old = store(run, 30)
     store(run, 1)
