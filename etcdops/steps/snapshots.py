@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,12 +67,13 @@ def prune(run: Run) -> None:
     """Delete the backups of this cluster that backup.keep lets go, and say why the others stay."""
     keep, cluster = run.config.backup.keep, run.config.cluster.name
     with open_store(run.config) as store:
-        removed = prune_store(run, store)
+        removed = []
+        for name in prune_store(run, store):
+            removed.append(name)
+            run.ui.result(f"{name}  {'would be deleted' if run.dry_run else 'deleted'}")
         stay = [(manifest, why) for manifest, why in reasons(_own(run, store.manifests()), keep, datetime.now(UTC))]
         for what in store.damaged:
             run.ui.warn(f"{what}; left as it is")
-    for name in removed:
-        run.ui.result(f"{name}  {'would be deleted' if run.dry_run else 'deleted'}")
     for manifest, why in stay:
         if manifest.cluster == cluster and manifest.name not in removed:
             run.ui.result(f"{manifest.name}  stays: {why}")
@@ -80,17 +81,16 @@ def prune(run: Run) -> None:
         run.ui.result("nothing to do")
 
 
-def prune_store(run: Run, store: Store) -> list[str]:
-    """Delete the backups of this cluster that backup.keep lets go; their names, oldest first.
+def prune_store(run: Run, store: Store) -> Iterator[str]:
+    """Delete the backups of this cluster that backup.keep lets go; the name of each when it is gone, oldest first.
 
     Backups that are not whole count for nothing, and are left as they are.
     """
     own = _own(run, store.manifests())
-    gone = expired(own, run.config.backup.keep, datetime.now(UTC))
-    for manifest in gone:
+    for manifest in expired(own, run.config.backup.keep, datetime.now(UTC)):
         if not run.dry_run:
             store.remove(manifest)
-    return [manifest.name for manifest in gone]
+        yield manifest.name
 
 
 def _own(run: Run, manifests: list[Manifest]) -> list[Manifest]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,8 @@ from etcdops.run import Run
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import prove
 from etcdops.snapshots.store import FolderStore
+from etcdops.ssh import Fleet
+from etcdops.steps import backup
 from etcdops.steps import snapshots as steps
 from tests.unit import snapshots
 from tests.unit.snapshots import manifest, put
@@ -226,6 +228,33 @@ def test_prune(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     steps.prune(run)
     assert printed(capsys) == [f"{newest.name}  stays: last", "nothing to do"]
+
+
+def test_what_is_gone_is_told_when_the_next_one_cannot_be_deleted(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nobody:
+        def map(self, work: object) -> dict[str, object]:
+            return {}
+
+    def from_cluster(run: Run, views: object, path: Path) -> Manifest:
+        put(path, WHOLE)
+        return manifest(WHOLE, taken=datetime.now(UTC))
+
+    def remove(store: FolderStore, old: Manifest) -> None:
+        if old == older:
+            raise OpsError("no permission", hint="look at the folder")
+
+    run = Run(config, json=True, _fleet=cast(Fleet, Nobody()))
+    oldest, older = (store(run, hours) for hours in (50, 40))
+    monkeypatch.setattr(backup, "from_cluster", from_cluster)
+    monkeypatch.setattr(FolderStore, "remove", remove)
+    with pytest.raises(OpsError, match="the backup is whole, but old ones were not deleted: no permission"):
+        backup.backup(run)
+    assert json.loads(capsys.readouterr().out)["pruned"] == [oldest.name]
+    with pytest.raises(OpsError, match="no permission"):
+        steps.prune(Run(config))
+    assert printed(capsys) == [f"{oldest.name}  deleted"]
 
 
 def test_nothing_is_deleted_that_nobody_asked_for(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
