@@ -25,8 +25,8 @@ export ETCDCTL_CACERT=$ssl/ca.pem ETCDCTL_CERT=$ssl/server.pem ETCDCTL_KEY=$ssl/
 """
 
 
-# In front of etcdctl: notes each defrag; on etcd02, where it is so wanted, etcd stands still for 2 s, and etcdctl
-# does not wait for it.
+# In front of etcdctl: notes each defrag; where it is so wanted, etcd stands still, for longer than one look at it may
+# take, and etcdctl does not wait for it.
 NOTED = """#!/bin/sh
 case " $* " in
 *' defrag '*)
@@ -34,7 +34,7 @@ case " $* " in
     if [ -e /run/test-stuck ]; then
         pid=$(systemctl show etcd -P MainPID)
         kill -STOP $pid
-        setsid sh -c "sleep 2; date +%s.%N >/run/test-awake; kill -CONT $pid" >/dev/null 2>&1 </dev/null &
+        setsid sh -c "sleep 7; date +%s.%N >/run/test-awake; kill -CONT $pid" >/dev/null 2>&1 </dev/null &
         echo 'Failed to defragment etcd member[https://127.0.0.1:2379]. took 1s. (context deadline exceeded)' >&2
         exit 1
     fi ;;
