@@ -27,7 +27,8 @@ saving=
 trap '[ -z "$saving" ] || kill "$saving" 2>/dev/null; rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 
-# Watched, since etcdctl waits for ever for an etcd that has ended.
+# Watched, since etcdctl waits for ever for an etcd that has ended: two minutes without a byte; or 15, once it has all
+# and brings it to the disk, which may be slow.
 $CLIENT snapshot save "$work/db" >"$work/said" 2>&1 &
 saving=$! had='' still=0
 while kill -0 "$saving" 2>/dev/null; do
@@ -36,7 +37,9 @@ while kill -0 "$saving" 2>/dev/null; do
     has=$(stat -c %s -- "$work/db.part" 2>/dev/null)
     [ "$has" = "$had" ] || still=0
     had=$has still=$((still + 1))
-    [ $still -lt 2400 ] || give_up "etcd stopped giving the snapshot after ${has:-0} bytes"
+    patience=2400
+    [ "${has:-0}" -lt "${size:-0}" ] || patience=18000
+    [ $still -lt $patience ] || give_up "etcd stopped giving the snapshot after ${has:-0} bytes"
 done
 wait "$saving" || give_up "etcd did not give the snapshot: $(last "$work/said")"
 saving=
