@@ -124,6 +124,17 @@ def move_leader(run: Run, to: str = "") -> None:
     steps.leader.move_leader(run, to)
 
 
+@task("dry_run", "yes", bare=["name"], help={"name": "The member, as in: inv remove-member etcd03"})
+def remove_member(run: Run, name: str) -> None:
+    """Take a member out of the cluster for good.
+
+    Refuses what would cost the quorum. Hands the lead over first, removes the member, stops etcd on its host, sets
+    the data aside there and removes what could start it again; then config.yaml and the other hosts' etcd.conf lose
+    it. Works when its host is dead. After a run that was killed: the same command again.
+    """
+    steps.membership.remove_member(run, name)
+
+
 @task(
     "dry_run",
     help={"member": "Only this one [all]", "force": "Also where it is not worth it."},
@@ -425,6 +436,7 @@ ns = Collection(
     status,
     members,
     move_leader,
+    remove_member,
     check_data,
     defrag,
     compact,

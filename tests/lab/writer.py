@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import threading
+from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,13 +38,13 @@ class Writer:
         self._stop.set()
         self._thread.join()
 
-    def lost(self) -> dict[str, set[str]]:
-        """For each member, the acknowledged writes that it does not have."""
+    def lost(self, *, without: Collection[str] = ()) -> dict[str, set[str]]:
+        """For each member but those at the addresses ``without``, the acknowledged writes that it does not have."""
         assert self.acknowledged
         start, end = PREFIX.encode(), PREFIX[:-1].encode() + b"0"
         body = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
         lost = {}
-        for address in self._addresses:
+        for address in set(self._addresses) - set(without):
             found = self._post(self._connect(address), "/v3/kv/range", body).get("kvs", ())
             lost[address] = set(self.acknowledged) - {base64.b64decode(each["key"]).decode() for each in found}
         return {address: keys for address, keys in lost.items() if keys}
