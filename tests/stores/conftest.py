@@ -8,10 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyrage
 import pytest
@@ -21,6 +23,7 @@ from etcdops.snapshots.age import Encrypted
 from etcdops.snapshots.s3 import S3Store
 from etcdops.snapshots.sftp import SftpStore
 from etcdops.snapshots.store import FolderStore, Store
+from etcdops.ssh.sftp import Sftp
 from tests.ssh.conftest import Ground, Sshd, free_port, ground  # noqa: F401
 
 KEY, SECRET = "AKIDEXAMPLE000000000", "a-secret-of-the-tests"
@@ -141,3 +144,24 @@ def hang_up() -> Callable[[Sshd], None]:
             os.kill(pid, signal.SIGKILL)
 
     return kill
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No connection outlives its test, nor a thread: tests of real hosts enter namespaces, and a second thread bars
+    that."""
+    opened: list[Sftp] = []
+    connect = Sftp.__init__
+
+    def remember(sftp: Sftp, *args: Any) -> None:
+        opened.append(sftp)
+        connect(sftp, *args)
+
+    monkeypatch.setattr(Sftp, "__init__", remember)
+    yield
+    for sftp in opened:
+        sftp.close()
+    deadline = time.monotonic() + 20
+    while len(threading.enumerate()) > 1:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.02)
