@@ -382,7 +382,7 @@ def verify(run: Run) -> None:
     dev.verify(run)
 
 
-@task(words=True, help={"tier": "Only this one: lint, unit, ssh, cli, lab or infra [all]"})
+@task(words=True, help={"tier": "One: lint, unit, ssh, stores, cli, lab, infra, chaos [all but chaos]"})
 def test(run: Run, tier: str = "") -> None:
     """Run the tests, fast to slow; lab and infra need root.
 

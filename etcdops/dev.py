@@ -22,6 +22,7 @@ TESTS = ROOT / "tests"
 LOCK = ROOT / "requirements.lock"
 EXTRAS_LOCK = ROOT / "requirements-extras.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
+CHAOS = "chaos"  # a tier of its own, for its time: tests of lab/ that kill and cut at every step
 TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra")  # folders of tests/, fast to slow
 
 
@@ -42,15 +43,18 @@ def test(run: Run, tier: str) -> NoReturn:
 def tiers_to_run(tier: str) -> list[str]:
     """The one that was asked for, else all that there are; ``UsageError`` for one that is not there."""
     known = [name for name in TIERS if (TESTS / name).is_dir()]
-    if tier and tier not in known:
-        raise UsageError(f"there is no tier '{tier}'", hint=f"fast to slow: {', '.join(known)}")
+    if tier and tier not in (*known, CHAOS):
+        raise UsageError(f"there is no tier '{tier}'", hint=f"fast to slow: {', '.join((*known, CHAOS))}")
     return [tier] if tier else known
 
 
 def pytest_words(tiers: Sequence[str], words: Sequence[str]) -> list[str]:
     """pytest's arguments: the folders of ``tiers``, unless ``words`` name tests themselves."""
     named = any(word.startswith(f"{TESTS.name}/") for word in words)
-    return [*([] if named else [f"{TESTS.name}/{tier}" for tier in tiers]), *words]
+    if list(tiers) == [CHAOS]:
+        return [*([] if named else [f"{TESTS.name}/lab"]), "-m", CHAOS, *words]
+    folders = [] if named else [f"{TESTS.name}/{tier}" for tier in tiers]
+    return [*folders, *(["-m", f"not {CHAOS}"] if "lab" in tiers and not named else []), *words]
 
 
 def install(run: Run) -> None:

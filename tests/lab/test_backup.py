@@ -144,6 +144,7 @@ SAVES = 'case $* in *"snapshot save"*) true ;; *) false ;; esac'
 SENDS = "case $* in *.etcdops-snapshot.*/db) true ;; *) false ;; esac"
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("fault", ["killed", "leader killed"])
 def test_etcd_that_dies_in_the_middle(cluster: Project, hosts: Hosts, store: Path, fault: str) -> None:
     kept.wipe(cluster)
@@ -174,6 +175,7 @@ def test_etcd_that_dies_in_the_middle(cluster: Project, hosts: Hosts, store: Pat
     cluster.healthy()
 
 
+@pytest.mark.chaos
 def test_source_that_is_cut_off_in_the_middle(cluster: Project, hosts: Hosts, store: Path) -> None:
     names = held(cluster, "cat", SENDS)
     run = cluster.start("backup", "--json")
@@ -321,6 +323,7 @@ def test_backup_while_keys_are_written(cluster: Project, store: Path) -> None:
     assert document["revision"] == manifest.revision
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_run_that_is_cut_short(cluster: Project, hosts: Hosts, store: Path, number: signal.Signals) -> None:
     names = held(cluster, "cat", SENDS)

@@ -162,6 +162,7 @@ def test_removal_by_hand_is_finished(ours: Project, hosts: Hosts) -> None:
     is_gone(ours, "etcd01")
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     ("where", "program", "when"),
     [

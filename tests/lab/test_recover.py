@@ -431,6 +431,7 @@ def stopped_at(lost: LostForGood, moment: str, number: signal.Signals) -> Done:
     return done
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_run_again(lost: LostForGood, hosts: Hosts, moment: str) -> None:
     assert stopped_at(lost, moment, signal.SIGKILL).code == -signal.SIGKILL
@@ -439,6 +440,7 @@ def test_killed_and_run_again(lost: LostForGood, hosts: Hosts, moment: str) -> N
     is_recovered(lost.project, lost.keys, lost.id)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("moment", ["copying", "staging", "new data coming", "check"])
 def test_interrupted_the_survivor_is_as_it_was(lost: LostForGood, hosts: Hosts, moment: str) -> None:
     inode = hosts.sh(SURVIVOR, "stat -c %i /var/lib/etcd/default.etcd")

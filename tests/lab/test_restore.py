@@ -301,6 +301,7 @@ def test_etcd_that_refuses_to_start_on_one_host(ours: Project, hosts: Hosts) -> 
     assert Path(undone).name.removeprefix("aside-") in ours.inv("snapshot.list", "--set-aside").ok().stdout
 
 
+@pytest.mark.chaos
 def test_host_that_is_lost_in_the_middle(ours: Project, hosts: Hosts) -> None:
     """The others serve with the old data again, and so does it, once it is back and told."""
     name, _, now = backup(ours)
@@ -322,6 +323,7 @@ def test_host_that_is_lost_in_the_middle(ours: Project, hosts: Hosts) -> None:
     assert kept.cluster_id(ours, "etcd02") == now.cluster
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("moment", ["staging", "last snapshot", "stopping", "new data coming", "check"])
 def test_interrupted(ours: Project, hosts: Hosts, moment: str) -> None:
     name, _, now = backup(ours)
@@ -486,6 +488,7 @@ def killed(ours: Project, name: str, moment: str) -> None:
         ours.hosts.each(KILL_SCRIPTS)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_run_again_or_undone(ours: Project, hosts: Hosts, moment: str) -> None:
     name, then, now = backup(ours)
@@ -515,6 +518,7 @@ def test_killed_and_run_again_or_undone(ours: Project, hosts: Hosts, moment: str
 RUNNING = "pgrep -f '^timeout -k 5 '; true"
 
 
+@pytest.mark.chaos
 def test_killed_at_any_time(ours: Project, hosts: Hosts) -> None:
     """The task alone: what it had begun on the hosts goes on there, beside the run that comes next."""
     seed = time.time_ns()
