@@ -146,9 +146,11 @@ def test_members_are_of_one_cluster(target: Target, config: Config) -> None:
 
 
 def test_member_whose_data_is_gone_does_not_start(host: Host) -> None:
-    """Without a try: once it has joined, systemd starts it on a data directory that holds its log only."""
+    """Without a try: once it has joined, systemd starts it on a data directory that holds its log only, and in no
+    restore that was cut short."""
     unit = host.check_output("systemctl cat etcd.service").splitlines()
     assert [line for line in unit if line.startswith("Assert")] == [
         "AssertPathExists=|/var/lib/etcd/default.etcd/member/wal",
         "AssertPathExists=|!/etc/etcd/identity.json",
+        "AssertPathExists=!/var/lib/etcd/restoring",
     ]
