@@ -7,6 +7,7 @@ still have printed an answer.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -223,6 +224,15 @@ def _milliseconds(text: str) -> float:
             except ValueError:
                 return 0.0
     return 0.0
+
+
+def parse_hashkv(encoded: str) -> dict[str, int]:
+    """etcd's answer to hashkv, JSON in base64; {} where it had none, such as after a compaction in between."""
+    try:
+        found: dict[str, int] = json.loads(base64.b64decode(encoded))[0]["HashKV"]
+    except (ValueError, LookupError, TypeError):
+        return {}
+    return found
 
 
 def quorum(voters: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Self
 
 from etcdops import __version__, layout
 from etcdops.errors import HostError, OpsError
-from etcdops.etcd import parse_view
+from etcdops.etcd import parse_hashkv, parse_view
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof, RecordedMember, prove
 from etcdops.snapshots.store import create, failed
@@ -71,7 +70,7 @@ def _check(host: Host, report: dict[str, str], proof: Proof) -> None:
 
 def _manifest(member: str, cluster: str, taken: datetime, report: dict[str, str], proof: Proof) -> Manifest:
     same = report["revision"] == str(proof.revision)  # they were asked for at that one
-    hashed = _hash(report["hash"]) if same else {}
+    hashed = parse_hashkv(report["hash"]) if same else {}
     return Manifest(
         cluster=cluster,
         cluster_id=f"{int(report['cluster_id']):x}",
@@ -91,15 +90,6 @@ def _manifest(member: str, cluster: str, taken: datetime, report: dict[str, str]
         stored_size=proof.size,
         stored_sha256=proof.sha256,
     )
-
-
-def _hash(encoded: str) -> dict[str, int]:
-    """etcd's answer to hashkv; {} where it had none, such as after a compaction in between."""
-    try:
-        found: dict[str, int] = json.loads(base64.b64decode(encoded))[0]["HashKV"]
-    except (ValueError, LookupError, TypeError):
-        return {}
-    return found
 
 
 def _members(encoded: str) -> Iterable[RecordedMember]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etcdops import layout
 from etcdops.errors import OpsError
+from etcdops.etcd import parse_hashkv
 from etcdops.snapshots.manifest import Manifest
 from etcdops.ssh import Host
 
@@ -39,10 +38,7 @@ def ask(host: Host, revision: int) -> Content:
 def parse(text: str) -> Content:
     """The answer of the script above, or of files/drill.sh."""
     values = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
-    try:
-        hashed = json.loads(base64.b64decode(values.get("hash", "")))[0]["HashKV"]
-    except (ValueError, LookupError, TypeError):
-        hashed = {}
+    hashed = parse_hashkv(values.get("hash", ""))
     return Content(
         revision=int(values["revision"]) if values.get("revision") else None,
         keys=int(values["keys"]) if values.get("keys") else None,
