@@ -13,7 +13,7 @@ from etcdops.config import S3Section
 from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.snapshots.extras import missing
 from etcdops.snapshots.manifest import Manifest
-from etcdops.snapshots.store import CHUNK, Progress, chunks_of, receive, sort_out, whole
+from etcdops.snapshots.store import CHUNK, Progress, chunks_of, receive, sort_out, unclaimed, whole
 
 PART = 8 << 20  # bytes: S3 takes no part below 5 MiB, but the last
 PARTS = 10_000  # S3 takes no more
@@ -51,11 +51,8 @@ class S3Store:
         return found
 
     def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
+        manifest = unclaimed(manifest, self._is_there)
         document = f"{manifest.name}.json"
-        if self._is_there(document):
-            raise OpsError(
-                f"{self.where}/{document}: is there already", hint="run it again: names have the time in them"
-            )
         try:
             if not self._upload(manifest.file, whole(chunks_of(source), manifest, progress), manifest.stored_size):
                 self._prove(manifest.file, manifest.stored_sha256)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from etcdops.config import SftpSection, SshSection
 from etcdops.errors import HostError, OpsError
 from etcdops.snapshots.manifest import FILE, Manifest
-from etcdops.snapshots.store import Progress, chunks_of, receive, sort_out, whole
+from etcdops.snapshots.store import Progress, chunks_of, receive, sort_out, unclaimed, whole
 
 if TYPE_CHECKING:
     from etcdops.ssh.sftp import Sftp
@@ -41,12 +41,11 @@ class SftpStore:
         return found
 
     def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
-        target, document = self._path(manifest.file), self._path(f"{manifest.name}.json")
         with self._open() as sftp:
             sftp.make_folder(self._section.path)
             listed = sftp.listing(self._section.path)
-            if f"{manifest.name}.json" in listed:
-                raise OpsError(f"{document}: is there already", hint="run it again: names have the time in them")
+            manifest = unclaimed(manifest, listed.__contains__)
+            target, document = self._path(manifest.file), self._path(f"{manifest.name}.json")
             for name, file in listed.items():
                 ours = name.endswith(".part") and FILE.fullmatch(name.removesuffix(".part"))
                 if ours and file.written < time.time() - ABANDONED:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -23,6 +24,7 @@ from etcdops.snapshots.manifest import FILE, LARGEST, Manifest
 WORK = ".work-"
 OTHER = "take another backup; inv snapshot.list"
 CHUNK = 1 << 20  # bytes; memory is flat whatever the size of a snapshot
+CROWD = 60  # backups of one revision within as many seconds; more is a loop that somebody forgot
 LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)  # vfat; CIFS; sshfs; one mount in another
 Progress = Callable[[str, int, int], None]  # name, bytes done, bytes in all: as Reporter.transfer yields it
 
@@ -39,7 +41,8 @@ class Store(Protocol):
     def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         """Store ``source``, a file that was proven and that nobody changes any more; prove that it arrived whole.
 
-        It is the file that ``manifest.stored_size`` and ``stored_sha256`` are of.  What is returned is in the store.
+        It is the file that ``manifest.stored_size`` and ``stored_sha256`` are of.  What is returned is in the store:
+        the same, but for its time where its name was taken (``unclaimed``).
         """
 
     def fetch(self, manifest: Manifest, target: Path, progress: Progress) -> None:
@@ -87,6 +90,18 @@ def _checked(name: str, files: Mapping[str, int], read: Callable[[str], bytes]) 
     if files[manifest.file] != manifest.stored_size:
         raise OpsError(f"{manifest.file}: has {files[manifest.file]} bytes instead of {manifest.stored_size}")
     return manifest
+
+
+def unclaimed(manifest: Manifest, is_there: Callable[[str], bool]) -> Manifest:
+    """``manifest`` under a name that is free: names have seconds, so of two backups in one the later moves on by one.
+
+    ``is_there`` says whether the store has a file of that name.
+    """
+    for second in range(CROWD):
+        moved = manifest.model_copy(update={"taken": manifest.taken + timedelta(seconds=second)})
+        if not is_there(f"{moved.name}.json"):
+            return moved
+    raise OpsError(f"{manifest.name}: this name and those of the {CROWD} seconds from there on are taken")
 
 
 def receive(chunks: Iterable[bytes], manifest: Manifest, target: Path, progress: Progress) -> None:
@@ -170,9 +185,8 @@ class FolderStore:
         atomic.private_folder(self._folder)
         with atomic.locked(self._folder):
             self._tidy()
+            manifest = unclaimed(manifest, lambda name: (self._folder / name).exists())
             target, document = self._files(manifest)
-            if document.exists():
-                raise OpsError(f"{document}: is there already", hint="run it again: names have the time in them")
             try:
                 self._take(source, manifest, _part(target), progress)
                 with create(_part(document)) as stream:

@@ -244,14 +244,13 @@ def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path
             run.ui.warn(f"{error.errors[0]}")
             continue
         manifest = manifest.model_copy(update={"purpose": "rescue"})
-        store.add(path, manifest, lambda name, done, total: None)
+        manifest = store.add(path, manifest, lambda name, done, total: None)
         sources[name] = Source(manifest.name, path, prove(path), manifest)
         log = logs[name][0].reach
         run.ui.line(
             f"{name}: log to term {log.term}, index {log.index}, of which {log.committed} were known as committed; "
             f"revision {manifest.revision}; saved as {manifest.file}"
         )
-        time.sleep(1.0)  # the names of two backups differ by the second
     best = next(iter(sources))
     run.ui.line(
         f"{best} goes furthest; what only the lost members had acknowledged, and no survivor had received, is lost"

@@ -104,11 +104,12 @@ def test_a_file_that_is_not_what_was_proven_is_not_stored(place: Place, tmp_path
 
 def test_nothing_is_overwritten(place: Place, tmp_path: Path) -> None:
     manifest = make(tmp_path / "source", 100)
-    place.store.add(tmp_path / "source", manifest, quiet)
+    first = place.store.add(tmp_path / "source", manifest, quiet)
     before = {name: (place.folder / name).read_bytes() for name in names(place)}
-    with pytest.raises(OpsError, match="is there already"):
-        place.store.add(tmp_path / "source", make(tmp_path / "source", 101), quiet)
-    assert {name: (place.folder / name).read_bytes() for name in names(place)} == before
+    second = place.store.add(tmp_path / "source", make(tmp_path / "source", 101), quiet)
+    assert {name: (place.folder / name).read_bytes() for name in before} == before
+    assert place.store.manifests() == [second, first]
+    assert second.taken - first.taken == timedelta(seconds=1)
 
 
 def test_ctrl_c_leaves_nothing_half_written(place: Place, tmp_path: Path) -> None:

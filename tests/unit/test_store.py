@@ -17,7 +17,7 @@ from etcdops.errors import OpsError, Refused
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.opened import open_store
-from etcdops.snapshots.store import FolderStore, workspace
+from etcdops.snapshots.store import CROWD, FolderStore, workspace
 from tests.unit.snapshots import config, manifest, put
 
 DATA = os.urandom(3 << 20) + b"end"
@@ -280,9 +280,11 @@ def test_what_is_no_whole_backup(store: FolderStore, folder: Path, source: Path)
 
 def test_the_same_name_twice(store: FolderStore, source: Path) -> None:
     store.add(source, manifest(DATA), quiet)
-    with pytest.raises(OpsError, match="is there already"):
+    for _ in range(CROWD - 1):
         store.add(source, manifest(DATA, member="etcd02"), quiet)
-    assert [each.member for each in store.manifests()] == ["etcd01"]
+    assert [each.member for each in store.manifests()] == ["etcd02"] * (CROWD - 1) + ["etcd01"]
+    with pytest.raises(OpsError, match="are taken"):
+        store.add(source, manifest(DATA), quiet)
 
 
 def test_one_run_at_a_time(store: FolderStore, folder: Path, source: Path) -> None:
