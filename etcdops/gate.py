@@ -7,18 +7,20 @@ a lagging follower hides behind it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from etcdops import etcd, layout
 from etcdops.config import Config
 from etcdops.errors import OpsError, Unhealthy
-from etcdops.etcd import View
+from etcdops.etcd import ClusterMember, EndpointStatus, View
 from etcdops.facts import WAIT, parse_answers
 from etcdops.ssh import Fleet, Host
 
 LAG_LIMIT = 1000  # raft entries that a follower may be behind
 POLL = 0.2  # seconds between two looks
+# Of an alarm, by its kind
+WAY_OUT = {etcd.NOSPACE: "inv space makes room and ends it", etcd.CORRUPT: "inv check-data says whose data differs"}
 
 Views = Mapping[str, View | OpsError]
 
@@ -47,51 +49,78 @@ def ask_but_for_nospace(host: Host) -> View:
 
 def judge(config: Config, views: Views) -> Verdict:
     """The verdict on what every member said; a host that could not be asked counts against it."""
-    reasons = []
-    seen = {name: view for name, view in views.items() if isinstance(view, View)}
-    for name, view in views.items():
-        if isinstance(view, OpsError):
-            reasons.append(f"{name}: {view.message}")
-        elif not view.healthy:
-            reasons.append(f"{name}: {view.complaint or 'etcd does not answer'}")
-        elif view.complaint:
-            reasons.append(f"{name}: {view.complaint}")
-        elif view.status is None or view.members is None:  # alarms, on 3.4, stand in the status alone
-            reasons.append(f"{name}: healthy, but does not tell its status and members")
-    statuses = {name: view.status for name, view in seen.items() if view.status}
-    leaders = {status.leader for status in statuses.values()}
-    if len({status.cluster_id for status in statuses.values()}) > 1:
-        reasons.append("the members are in different clusters")
-    if statuses and leaders == {0}:
-        reasons.append("no leader")
-    elif len(leaders) > 1:
-        reasons.append("the members do not agree who leads")
-    head = max((status.index for status in statuses.values()), default=0)
-    for name, status in statuses.items():
-        if head - status.applied > LAG_LIMIT:
-            reasons.append(f"{name}: {head - status.applied} entries behind")
+    reasons = [*unwell(views), *leadership(views), *lagging(views)]
+    for name, status in _statuses(views).items():
         reasons += [f"{name}: {error}" for error in status.errors if error not in " ".join(reasons)]
-    reasons += _membership(config, seen)
+    reasons += [*disagreement(views), *_unlike(config, views), *unfinished(config, views)]
     return Verdict(tuple(dict.fromkeys(reasons)))
 
 
-def _membership(config: Config, views: Mapping[str, View]) -> list[str]:
-    reasons = []
-    lists = {name: frozenset(view.members) for name, view in views.items() if view.members}
-    if len(set(lists.values())) > 1:
-        reasons.append("the members do not agree who is a member")
+def unwell(views: Views) -> Iterator[str]:
+    """Members that cannot be asked, or do not say that they are healthy."""
+    for name, view in views.items():
+        if isinstance(view, OpsError):
+            yield f"{name}: {view.message}"
+        elif not view.healthy:
+            yield f"{name}: {view.complaint or 'etcd does not answer'}"
+        elif view.complaint:
+            yield f"{name}: {view.complaint}"
+        elif view.status is None or view.members is None:  # alarms, on 3.4, stand in the status alone
+            yield f"{name}: healthy, but does not tell its status and members"
+
+
+def leadership(views: Views) -> Iterator[str]:
+    """No cluster that all are in, or no leader that all follow."""
+    statuses = _statuses(views).values()
+    leaders = {status.leader for status in statuses}
+    if len({status.cluster_id for status in statuses}) > 1:
+        yield "the members are in different clusters"
+    if leaders == {0}:
+        yield "no leader"
+    elif len(leaders) > 1:
+        yield "the members do not agree who leads"
+
+
+def lagging(views: Views) -> Iterator[str]:
+    """Members that are too far behind."""
+    statuses = _statuses(views)
+    head = max((status.index for status in statuses.values()), default=0)
+    for name, status in statuses.items():
+        if head - status.applied > LAG_LIMIT:
+            yield f"{name}: {head - status.applied} entries behind"
+
+
+def disagreement(views: Views) -> Iterator[str]:
+    """Members that list other members than the others do."""
+    if len(set(_lists(views))) > 1:
+        yield "the members do not agree who is a member"
+
+
+def _unlike(config: Config, views: Views) -> Iterator[str]:
     configured = {member.name for member in config.members}
-    for members in list(lists.values())[:1]:
+    for members in _lists(views)[:1]:
         names = {member.name for member in members if member.started}
-        reasons += [f"{name} is not a member of the cluster" for name in sorted(configured - names)]
-        reasons += [f"member {name} is not in config.yaml" for name in sorted(names - configured)]
-        reasons += [
-            f"member {member.id:x} at {', '.join(member.peer_urls)} has never started"
-            for member in members
-            if not member.started and not configured - names
-        ]
-        reasons += [f"{member.name} is a learner still" for member in members if member.learner]
-    return reasons
+        yield from (f"{name} is not a member of the cluster" for name in sorted(configured - names))
+        yield from (f"member {name} is not in config.yaml" for name in sorted(names - configured))
+
+
+def unfinished(config: Config, views: Views) -> Iterator[str]:
+    """Members that are none yet, or have no vote."""
+    configured = {member.name for member in config.members}
+    for members in _lists(views)[:1]:
+        missing = configured - {member.name for member in members if member.started}
+        for member in members:
+            if not member.started and not missing:
+                yield f"member {member.id:x} at {', '.join(member.peer_urls)} has never started"
+        yield from (f"{member.name} is a learner still" for member in members if member.learner)
+
+
+def _statuses(views: Views) -> dict[str, EndpointStatus]:
+    return {name: view.status for name, view in views.items() if isinstance(view, View) and view.status}
+
+
+def _lists(views: Views) -> list[frozenset[ClusterMember]]:
+    return [frozenset(view.members) for view in views.values() if isinstance(view, View) and view.members]
 
 
 def pass_through(

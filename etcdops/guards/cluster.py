@@ -14,7 +14,7 @@ from etcdops.guards.host import ASIDE, is_plain, other_member
 
 CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
 
-Facts = Mapping[str, HostFacts]
+Facts = Mapping[str, HostFacts]  # of the hosts that could be asked: a check-up looks at what there is
 
 
 def same_machine(facts: Facts) -> Iterator[Refused]:
@@ -83,8 +83,8 @@ def emptied(config: Config, facts: Facts) -> Iterator[Refused]:
     live = _live(config, facts)
     joined = [fact.name for fact in _ours(config, facts) if fact.identity]
     for member in config.members:
-        fact = facts[member.name]
-        if fact.has_data or fact.identity or fact.is_running:
+        fact = facts.get(member.name)
+        if fact is None or fact.has_data or fact.identity or fact.is_running:
             continue
         url = member.url("https" if config.cluster.tls else "http", layout.PEER_PORT)
         known = next((each for each in live or () if url in each.peer_urls or each.name == member.name), None)
@@ -131,7 +131,7 @@ def membership(config: Config, facts: Facts) -> Iterator[Refused]:
         name = each.name or next((urls[url] for url in each.peer_urls if url in urls), "")
         expected = next((url for url, owner in urls.items() if owner == name), "")
         if not expected and any(
-            url in urls and facts[urls[url]].identity.get("name") == each.name for url in each.peer_urls
+            urls.get(url) in facts and facts[urls[url]].identity.get("name") == each.name for url in each.peer_urls
         ):
             continue  # renamed in config.yaml: what its own host says is enough
         if not expected:

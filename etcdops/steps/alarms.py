@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 from etcdops import gate, layout
 from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
-from etcdops.etcd import CORRUPT, NOSPACE, Alarm, View
+from etcdops.etcd import CORRUPT, Alarm, View
+from etcdops.gate import WAY_OUT
 from etcdops.run import Run
 from etcdops.ssh import Host
 
@@ -16,7 +17,6 @@ listed=$(client --command-timeout=10s alarm list 2>&1) || { echo "$listed" | tai
 case $listed in *CORRUPT*) echo 'CORRUPT is raised, too' >&2; exit 1 ;; esac
 client --command-timeout=10s alarm disarm
 """
-WAY_OUT = {NOSPACE: "inv space makes room and ends it", CORRUPT: "inv check-data says whose data differs"}
 
 
 def alarms(run: Run) -> None:

@@ -8,50 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from etcdops import etcd, gate, layout
+from etcdops.database import MIB, Database, quota
 from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import View
 from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps import leader
 
-MIB = 1 << 20
-WORTH = 100 * MIB  # bytes: less to free than this is not worth a stall
-ROOM = 64 * MIB  # bytes that stay free on the host's disk
 LONGEST = 3600.0  # seconds that a member may be away
-DEFAULT_QUOTA = 2 << 30  # etcd's own, in bytes
 
 LOOK = f"""
 put quota "$(started ETCD_QUOTA_BACKEND_BYTES)"
 put free "$(($(stat -f -c '%a * %S' -- {layout.DATA_DIR}/member/snap)))"
 """
-
-
-@dataclass(frozen=True)
-class Database:
-    """Of one member, in bytes: ``quota`` is what its size may reach (0: anything), ``free`` what its disk has left."""
-
-    size: int
-    used: int
-    quota: int
-    free: int
-
-    @property
-    def gain(self) -> int:
-        """What a defragmentation could free."""
-        return self.size - self.used
-
-    @property
-    def worth(self) -> bool:
-        """Whether it pays: less than half is in use, as in etcd's own alert, and it is not about a trifle."""
-        return self.used < self.size / 2 and self.gain > WORTH
-
-    @property
-    def need(self) -> int:
-        """What its disk must have free for it: etcd writes the new database beside the old one."""
-        return self.used + self.used // 10 + ROOM
 
 
 def defrag(run: Run, member: str, *, force: bool) -> None:
@@ -63,7 +34,7 @@ def defrag(run: Run, member: str, *, force: bool) -> None:
     todo = [name for name, database in chosen.items() if force or database.worth]
     for name, database in chosen.items():
         if name not in todo:
-            run.ui.line(f"{name}: {shown(database)}: not worth it")
+            run.ui.line(f"{name}: {database}: not worth it")
     if not todo:
         run.ui.result("nothing to do; --force does it all the same")
         return
@@ -83,13 +54,7 @@ def parse(text: str, view: View) -> Database:
     """The answer of the script above, and what the member says of itself."""
     values = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     assert view.status
-    quota = int(values["quota"] or 0) or DEFAULT_QUOTA
-    return Database(view.status.db_size, view.status.db_in_use, max(0, quota), int(values["free"]))
-
-
-def shown(database: Database) -> str:
-    """Its size, in words."""
-    return f"{database.size / MIB:.1f} MiB, {database.gain / MIB:.1f} MiB of it unused"
+    return Database(view.status.db_size, view.status.db_in_use, quota(values["quota"]), int(values["free"]))
 
 
 def shrink(run: Run, found: Mapping[str, Database], names: Sequence[str]) -> None:
@@ -103,7 +68,7 @@ def shrink(run: Run, found: Mapping[str, Database], names: Sequence[str]) -> Non
         raise Refused("nothing was defragmented", findings=tight, hint="free some space there: df /var/lib/etcd")
     if run.dry_run:
         for name in names:
-            run.ui.result(f"{name}  etcdctl defrag: {shown(found[name])}")
+            run.ui.result(f"{name}  etcdctl defrag: {found[name]}")
         return
     if etcd.quorum(len(run.names)) == len(run.names):
         run.ui.warn("there is no quorum without the member that is at it: writes wait meanwhile")

@@ -17,7 +17,7 @@ from etcdops.run import Run
 
 
 def wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[str, Want]:
-    """All that the desired state of each host follows from, with the certificates that are there now."""
+    """All that the desired state of each host in ``facts`` follows from, with the certificates that are there now."""
     tls, now = run.config.cluster.tls, datetime.now(UTC)
     return {
         member.name: Want(
@@ -28,6 +28,7 @@ def wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[st
             run.keystore.member_files(member, now) if tls else None,
         )
         for member in run.config.members
+        if member.name in facts
     }
 
 

@@ -10,14 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from etcdops import gate, layout
+from etcdops.database import MIB, Database, too_full
 from etcdops.errors import Refused, Unhealthy
 from etcdops.etcd import CORRUPT, NOSPACE, Alarm
 from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps import alarms, backup, compact, defrag
-from etcdops.steps.defrag import MIB, Database
 
-FULL = 0.95  # of the quota: etcd's own alert calls this critical
 # A grant is refused for want of room like a put, goes through raft, and leaves no key: etcd forgets it after 10 s.
 TRIAL = "\nclient --command-timeout=10s lease grant 10 >/dev/null"
 
@@ -62,15 +61,6 @@ def space(run: Run) -> None:
 def gate_views(run: Run) -> gate.Views:
     """What every member says, a full quota aside."""
     return run.fleet.map(gate.ask_but_for_nospace)
-
-
-def too_full(found: Mapping[str, Database]) -> list[str]:
-    """The members whose database has no room below its quota, one line each."""
-    return [
-        f"{name} takes {each.size / MIB:.1f} MiB of its quota of {each.quota / MIB:.1f} MiB"
-        for name, each in found.items()
-        if each.quota and each.size > FULL * each.quota
-    ]
 
 
 def _look(run: Run) -> tuple[dict[str, Database], list[Alarm]]:

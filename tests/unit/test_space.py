@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from etcdops.database import MIB, Database, too_full
 from etcdops.errors import HostError, OpsError
 from etcdops.etcd import CORRUPT, NOSPACE, Alarm
 from etcdops.steps import alarms
 from etcdops.steps.content import Content
 from etcdops.steps.data import Comparison, compare
-from etcdops.steps.defrag import MIB, Database, parse
-from etcdops.steps.space import too_full
+from etcdops.steps.defrag import parse
 from tests.unit.build import status, view
 
 AWAY = HostError("no route to host")
