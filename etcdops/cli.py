@@ -11,6 +11,7 @@ import functools
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,7 +55,7 @@ def task(
             from etcdops.run import Run  # and all that it needs: --list and completion must not wait for it
 
             chosen = {flag: given.pop(flag) for flag in flags}
-            run = Run(config_path(context), words=_words(), **chosen)
+            run = Run(config_path(context), words=_words(), command=shlex.join(["inv", *sys.argv[1:]]), **chosen)
             with boundary(run.ui, run.located):
                 if run.words and not words:
                     raise UsageError(f"{task_.name} takes nothing after --", hint="flags stand before it")

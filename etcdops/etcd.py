@@ -99,6 +99,20 @@ class View:
     backup: str = ""
 
     @property
+    def leads(self) -> bool:
+        """Whether this member says that it leads the cluster."""
+        return self.status is not None and self.status.is_leader
+
+    @property
+    def commits(self) -> bool:
+        """Whether it is a voter that can commit: all that was acknowledged can be had there.
+
+        That the quota is full stops writes of keys, and nothing else: no backup, no change of the leader.
+        """
+        able = bool(self.healthy) or set(self.alarms.split()) == {NOSPACE}
+        return able and self.status is not None and not self.status.learner
+
+    @property
     def alarms(self) -> str:
         """The alarms that make ``endpoint health`` say no, such as ``NOSPACE``: writes stop, the cluster does not."""
         return self.complaint.partition("Active Alarm(s): ")[2]

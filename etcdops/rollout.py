@@ -56,9 +56,7 @@ def rollout(facts: Mapping[str, HostFacts], stale: Mapping[str, str]) -> Rollout
             for name, fact in facts.items()
             if name not in ready
         },
-        restart={name: stale[name] for name in sorted(ready, key=lambda name: _leads(facts[name])) if stale.get(name)},
+        restart={
+            name: stale[name] for name in sorted(ready, key=lambda name: facts[name].view.leads) if stale.get(name)
+        },
     )
-
-
-def _leads(fact: HostFacts) -> bool:
-    return fact.view.status is not None and fact.view.status.is_leader

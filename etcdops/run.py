@@ -30,6 +30,7 @@ class Run:
     yes: bool = False
     json: bool = False
     words: tuple[str, ...] = ()  # of the command line, after `--`
+    command: str = ""  # as it was typed, to type it again
     _fleet: Fleet | None = None
 
     @cached_property

@@ -119,16 +119,7 @@ def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path:
     return found
 
 
-def _commits(view: View) -> bool:
-    """Whether all that was acknowledged can be had there; that the database is full stops writes, and no backup."""
-    return bool(view.healthy) or set(view.alarms.split()) == {"NOSPACE"}
-
-
 def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:
     """Voters that can commit: followers first, who have the disk to themselves, the leader last."""
-    fit = {
-        name: view.status
-        for name, view in views.items()
-        if isinstance(view, View) and _commits(view) and view.status and not view.status.learner
-    }
+    fit = gate.voters(views)
     return sorted(fit, key=lambda name: (fit[name].is_leader, -fit[name].applied))

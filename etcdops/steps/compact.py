@@ -38,11 +38,7 @@ def compact(run: Run, keep: int) -> None:
 def drop_history(run: Run, keep: int) -> None:
     """``compact``, on every member that answers; returns when they have dropped it, as far as can be seen."""
     views = run.fleet.map(gate.ask_but_for_nospace)
-    newest = {
-        name: view.status.revision
-        for name, view in views.items()
-        if isinstance(view, View) and view.healthy and view.status and not view.status.learner
-    }
+    newest = {name: status.revision for name, status in gate.voters(views).items()}
     if not newest:
         _nobody(run, views)
     name, revision = max(newest.items(), key=lambda each: each[1])
@@ -68,15 +64,22 @@ def drop_history(run: Run, keep: int) -> None:
 
 def _wait(run: Run, names: list[str]) -> None:
     """etcd waits for the member that was asked; the others drop it at their own pace, and tell by their size alone."""
-    deadline, used, since = time.monotonic() + SECONDS, None, 0.0
-    while time.monotonic() < deadline:
+    sizes: list[tuple[dict[str, int], float]] = []  # each other than the one before, since when
+
+    def look() -> float:
         views = run.fleet.map(gate.ask, names)
-        now = {n: view.status.db_in_use for n, view in views.items() if isinstance(view, View) and view.status}
-        if now != used:
-            used, since = now, time.monotonic()
-        elif time.monotonic() - since >= STILL:
-            return
-        time.sleep(gate.POLL)
+        used = {n: view.status.db_in_use for n, view in views.items() if isinstance(view, View) and view.status}
+        if not sizes or sizes[-1][0] != used:
+            sizes.append((used, time.monotonic()))
+        return time.monotonic() - sizes[-1][1]
+
+    gate.until(
+        run,
+        look,
+        lambda still: () if still >= STILL else ("the members drop what is compacted",),
+        seconds=SECONDS,
+        enough=lambda still: True,
+    )
 
 
 def _nobody(run: Run, views: gate.Views) -> NoReturn:

@@ -202,7 +202,7 @@ def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
     views = _views(decision.facts)
     if decision.rollout.start or decision.rollout.restart or not gate.judge(run.config, views):
         run.ui.step("Check the cluster")
-        views = gate.pass_through(run.fleet, run.config, seconds=run.patience)
+        views = gate.pass_through(run)
     if decision.joins:
         delivery.record(run, decision.facts, views, decision.token, decision.joins, steps)
     return views

@@ -73,19 +73,19 @@ def shrink(run: Run, found: Mapping[str, Database], names: Sequence[str]) -> Non
     if etcd.quorum(len(run.names)) == len(run.names):
         run.ui.warn("there is no quorum without the member that is at it: writes wait meanwhile")
     views = gate_open(run, run.patience)
-    for name in sorted(names, key=lambda each: _leads(views[each])):
+    for name in sorted(names, key=lambda each: views[each].leads):
         run.ui.step(f"Defragment {name}")
         run.ui.result(f"{name}: {_one(run, name)}")
 
 
 def gate_open(run: Run, seconds: float) -> Mapping[str, View]:
     """What every member says, once the cluster is healthy but for a full quota; ``Unhealthy`` if it does not get so."""
-    return gate.pass_through(run.fleet, run.config, seconds=seconds, look=gate.ask_but_for_nospace)
+    return gate.pass_through(run, look=gate.ask_but_for_nospace, seconds=seconds)
 
 
 def _one(run: Run, name: str) -> str:
     views = gate_open(run, run.patience)
-    if _leads(views[name]) and len(run.names) > 1:
+    if views[name].leads and len(run.names) > 1:
         leader.hand_over(run, views, name, leader.furthest(run, views, name))
         views = gate_open(run, run.patience)
     before = views[name].status
@@ -111,7 +111,3 @@ def _defragment(host: Host, used: int) -> bool:
         words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
         raise HostError(f"did not defragment: {words[0] if words else f'etcdctl ended with {done.rc}'}")
     return done.rc == 0
-
-
-def _leads(view: View) -> bool:
-    return view.status is not None and view.status.is_leader

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from etcdops import gate, layout
+from etcdops import content, gate, layout
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.release import Releases, architecture
@@ -21,7 +21,6 @@ from etcdops.run import Run
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof
 from etcdops.snapshots.store import chunks_of, workspace
-from etcdops.steps import content
 from etcdops.steps.snapshots import Source
 
 SECONDS = 1800  # that a drill may take, sending included

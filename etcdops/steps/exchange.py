@@ -8,14 +8,13 @@ Whatever fails after that puts the old data back and the old cluster up.
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self
 
-from etcdops import atomic, desired, gate, restoration
+from etcdops import atomic, content, desired, gate, restoration
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.plan import Change, Directory, Release, User, diff
@@ -24,7 +23,7 @@ from etcdops.rollout import new_token
 from etcdops.run import Run
 from etcdops.snapshots.store import Store
 from etcdops.ssh import Host
-from etcdops.steps import backup, content, delivery
+from etcdops.steps import backup, delivery
 from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.service import start_members
@@ -164,7 +163,7 @@ class Exchange:
         ids = {view.status.cluster_id for view in views.values() if isinstance(view, View) and view.status}
         if ids & self.before.ids:
             raise Unhealthy(f"the members run in the old cluster still ({next(iter(ids)):x})")
-        self._settle(views)
+        self._settle()
         expected = self.revision
         found = run.fleet.all(lambda host: content.ask(host, expected))
         content.compare(found, self.source.manifest, expected, bumped=bool(order.bump))
@@ -173,19 +172,15 @@ class Exchange:
                 run.ui.warn(f"{name} did not give the hash of its data in time; compare them later")
         return views
 
-    def _settle(self, views: gate.Views) -> None:
+    def _settle(self) -> None:
         """Whole and of one mind, but for alarms, which came with the snapshot; an election may still be going on."""
         run = self.run
-        deadline = time.monotonic() + run.patience
-        while True:
+
+        def missing(views: gate.Views) -> Sequence[str]:
             silent = {name: view.but_for_alarms() if isinstance(view, View) else view for name, view in views.items()}
-            verdict = gate.judge(run.config, silent)
-            if verdict:
-                break
-            if time.monotonic() > deadline:
-                raise Unhealthy("; ".join(verdict.reasons))
-            time.sleep(gate.POLL)
-            views = run.fleet.map(gate.ask, run.names)
+            return gate.judge(run.config, silent).reasons
+
+        views = gate.until(run, lambda: run.fleet.map(gate.ask, run.names), missing)
         for alarm in dict.fromkeys(
             str(each) for view in views.values() if isinstance(view, View) for each in _alarms(view)
         ):
@@ -277,16 +272,12 @@ def start(run: Run, names: Sequence[str]) -> None:
 
 def wait(run: Run, names: Sequence[str]) -> gate.Views:
     """Until every one of ``names`` can commit, but for alarms; ``Unhealthy`` when the patience is at its end."""
-    deadline = time.monotonic() + run.patience
-    while True:
-        views = run.fleet.map(gate.ask, names)
-        bad = [
+
+    def missing(views: gate.Views) -> Sequence[str]:
+        return [
             f"{name}: {view if isinstance(view, OpsError) else view.complaint}"
             for name, view in views.items()
             if isinstance(view, OpsError) or not (view.healthy or view.alarms)
         ]
-        if not bad:
-            return views
-        if time.monotonic() > deadline:
-            raise Unhealthy("; ".join(bad))
-        time.sleep(gate.POLL)
+
+    return gate.until(run, lambda: run.fleet.map(gate.ask, names), missing)

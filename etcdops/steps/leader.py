@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from etcdops import gate, layout
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
@@ -46,21 +46,19 @@ def hand_over(run: Run, views: gate.Views, leader: str, target: str) -> float:
 
     run.fleet.all(work, [leader])
     answering = [name for name, each in views.items() if isinstance(each, View)]
-    deadline = time.monotonic() + run.patience
-    while True:
-        now = run.fleet.map(gate.ask, answering)
+    wanted = {view.status.member_id}
+
+    def missing(now: gate.Views) -> Sequence[str]:
         leads = {each.status.leader for each in now.values() if isinstance(each, View) and each.status}
-        if leads == {view.status.member_id}:
-            return time.monotonic() - began
-        if time.monotonic() > deadline:
-            raise Unhealthy(f"{leader} handed over to {target}, and not every member follows it", hint="inv status")
-        time.sleep(gate.POLL)
+        return () if leads == wanted else (f"{leader} handed over to {target}, and not every member follows it",)
+
+    gate.until(run, lambda: run.fleet.map(gate.ask, answering), missing)
+    return time.monotonic() - began
 
 
 def _leader(run: Run, views: gate.Views) -> str:
-    for name, view in views.items():
-        if isinstance(view, View) and view.status and view.status.is_leader:
-            return name
+    if name := gate.leader(views):
+        return name
     raise Unhealthy(
         f"no member leads: {'; '.join(gate.judge(run.config, views).reasons)}", hint="inv status shows every member"
     )
@@ -68,22 +66,14 @@ def _leader(run: Run, views: gate.Views) -> str:
 
 def furthest(run: Run, views: gate.Views, leader: str) -> str:
     """The voter that has applied most, of those that can commit."""
-    fit = {name: view.status.applied for name, view in _voters(views).items() if view.status and name != leader}
+    fit = {name: status.applied for name, status in gate.voters(views).items() if name != leader}
     if not fit:
         raise Refused(f"{leader} leads, and no other voter can take over", hint="inv status")
     return max(fit, key=lambda name: fit[name])
 
 
-def _voters(views: gate.Views) -> Mapping[str, View]:
-    return {
-        name: view
-        for name, view in views.items()
-        if isinstance(view, View) and view.healthy and view.status and not view.status.learner
-    }
-
-
 def _refuse_unfit(views: gate.Views, target: str) -> None:
-    if target in _voters(views):
+    if target in gate.voters(views):
         return
     view = views[target]
     if isinstance(view, OpsError):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 
 from etcdops import apply, gate, guards
 from etcdops.errors import Refused
-from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.run import Run
 
@@ -21,7 +20,7 @@ def stop(run: Run) -> None:
     run.confirm(
         f"etcd stops on {', '.join(run.names)}, and cluster {run.config.cluster.name} serves nobody until inv start"
     )
-    leaders = [name for name, fact in _look(run).items() if _leads(fact.view)]
+    leaders = [name for name, fact in _look(run).items() if fact.view.leads]
     if run.dry_run:
         for name in run.names:
             run.ui.result(f"{name}  systemctl stop etcd")
@@ -38,7 +37,7 @@ def restart(run: Run) -> None:
     verdict = gate.judge(run.config, views)
     if not verdict:
         raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
-    order = sorted(run.names, key=lambda name: _leads(views[name]))
+    order = sorted(run.names, key=lambda name: views[name].leads)
     if run.dry_run:
         for name in order:
             run.ui.result(f"{name}  systemctl restart etcd")
@@ -46,7 +45,7 @@ def restart(run: Run) -> None:
     for name in order:
         run.ui.step(f"Restart {name}")
         restart_member(run, name)
-    gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    gate.pass_through(run)
     run.ui.result(f"{len(order)} members restarted and healthy")
 
 
@@ -78,15 +77,11 @@ def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: No
     ``prepare`` is called when it is safe, and puts in place what the member takes up at its restart.  A full quota
     stops nothing: it may be a larger one that is taken up.
     """
-    views = gate.pass_through(run.fleet, run.config, seconds=run.patience, look=gate.ask_but_for_nospace)
+    views = gate.pass_through(run, look=gate.ask_but_for_nospace)
     unsafe = gate.may_take_down(run.config, views, name)
     if unsafe:  # all are healthy, or the gate would not have opened: there are two of them
         hint = "with two members that takes an interruption: inv stop, then the same command"
         raise Refused(unsafe, host=name, hint=hint)
     prepare()
     run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
-    gate.pass_through(run.fleet, run.config, seconds=run.patience, look=gate.ask_but_for_nospace)
-
-
-def _leads(view: object) -> bool:
-    return isinstance(view, View) and view.status is not None and view.status.is_leader
+    gate.pass_through(run, look=gate.ask_but_for_nospace)

@@ -52,7 +52,7 @@ def space(run: Run) -> None:
     run.ui.step("End the alarm")
     alarms.disarm_nospace(run, run.names[0])
     run.fleet.all(_trial)
-    gate.pass_through(run.fleet, run.config, seconds=run.patience)
+    gate.pass_through(run)
     found, raised = _look(run)
     run.ui.table(*_table(found, raised))
     run.ui.result("there is room again, and every member takes writes")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from etcdops import content
+from etcdops.content import Content
 from etcdops.errors import OpsError
 from etcdops.snapshots.manifest import Manifest
-from etcdops.steps import content
-from etcdops.steps.content import Content
 from tests.unit import snapshots
 
 WHOLE = Content(revision=36, keys=20, hash=1234, compact_revision=33)

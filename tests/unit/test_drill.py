@@ -13,14 +13,15 @@ from typing import Any, cast
 
 import pytest
 
+from etcdops import content
+from etcdops.content import Content
 from etcdops.errors import OpsError
 from etcdops.etcd import View
 from etcdops.run import Run
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import prove
 from etcdops.ssh import Fleet
-from etcdops.steps import content, drill
-from etcdops.steps.content import Content
+from etcdops.steps import drill
 from etcdops.steps.snapshots import Source
 from tests.unit import build, snapshots
 

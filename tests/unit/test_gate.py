@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, cast
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from etcdops import gate
 from etcdops.config import Config
+from etcdops.content import Content
 from etcdops.errors import HostError, OpsError, Unhealthy
 from etcdops.etcd import ClusterMember, View
 from etcdops.gate import LAG_LIMIT, judge, may_take_down
@@ -189,32 +191,129 @@ class Fleet:
         self.looks = list(looks)
         self.asked = 0
 
-    def map(self, _: object) -> Views:
+    def map(self, *_: object) -> Views:
         self.asked += 1
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
 
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(gate, "time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def operation(*looks: Views, patience: float = 60) -> Any:
+    """A run with the command 'inv restart' that sees these looks."""
+    said: list[str] = []
+    return SimpleNamespace(
+        fleet=Fleet(*looks),
+        config=config(),
+        ui=SimpleNamespace(line=said.append, said=said),
+        patience=patience,
+        command="inv restart",
+    )
+
+
 def test_pass_through_waits_until_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "POLL", 0)
-    fleet = Fleet(views(etcd03=UNREACHABLE), views(etcd03=DOWN), views())
-    assert gate.pass_through(cast(Any, fleet), config(), seconds=60) == views()
-    assert fleet.asked == 3
+    Clock(monkeypatch)
+    run = operation(views(etcd03=UNREACHABLE), views(etcd03=DOWN), views())
+    assert gate.pass_through(run) == views()
+    assert (run.fleet.asked, run.ui.said) == (3, [])
+
+
+def test_pass_through_says_for_what_it_waits_and_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    looks = [*[views(etcd03=UNREACHABLE)] * 40, *[views(etcd03=DOWN)] * 40, views()]
+    run = operation(*looks)
+    gate.pass_through(run)
+    assert run.ui.said == [
+        "waiting: etcd03: cannot be reached: Connection refused",
+        "waiting: etcd03: context deadline exceeded",
+    ]
+
+
+def test_pass_through_takes_nobody_for_healthy_who_falls_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = operation(views(), views(), views(etcd03=DOWN), views())
+    gate.pass_through(run, settle=1.0)
+    assert run.fleet.asked == 3 + 6  # from the fourth on for a second
+    assert clock.now == pytest.approx(1000 + 8 * gate.POLL)
 
 
 def test_pass_through_waits_for_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "POLL", 0)
+    Clock(monkeypatch)
     full = view("etcd02", healthy=False, complaint="Active Alarm(s): NOSPACE ")
-    fleet = Fleet(views(etcd01=DOWN, etcd02=full), views(etcd02=full))
+    run = operation(views(etcd01=DOWN, etcd02=full), views(etcd02=full))
     with pytest.raises(Unhealthy, match=r"etcd02: Active Alarm\(s\): NOSPACE") as caught:
-        gate.pass_through(cast(Any, fleet), config(), seconds=60)
-    assert fleet.asked == 2
+        gate.pass_through(run)
+    assert run.fleet.asked == 2
     assert caught.value.hint.startswith("inv space ")
 
 
-def test_pass_through_looks_once_at_least_and_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate, "POLL", 0)
-    fleet = Fleet(views(etcd02=DOWN, etcd03=UNREACHABLE))
+def test_pass_through_looks_once_at_least_and_says_what_is_left_and_how_to_go_on() -> None:
+    run = operation(views(etcd02=DOWN, etcd03=UNREACHABLE), patience=0)
     with pytest.raises(Unhealthy) as caught:
-        gate.pass_through(cast(Any, fleet), config(), seconds=0)
+        gate.pass_through(run)
     assert str(caught.value) == "etcd02: context deadline exceeded; etcd03: cannot be reached: Connection refused"
-    assert (caught.value.exit_code, fleet.asked) == (5, 1)
+    assert (caught.value.exit_code, run.fleet.asked) == (5, 1)
+    assert caught.value.hint == "inv status shows every member; then inv restart"
+
+
+def test_until_is_content_with_enough_when_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    numbers = iter(range(100))
+    found = gate.until(operation(), lambda: next(numbers), lambda n: ["not all"], seconds=2, enough=lambda n: n > 3)
+    assert found == 10
+    with pytest.raises(Unhealthy, match="not all"):
+        gate.until(operation(), lambda: 1, lambda n: ["not all"], seconds=2, enough=lambda n: n > 3)
+
+
+def test_voters_are_those_that_can_commit() -> None:
+    full = view("etcd02", healthy=False, complaint="Active Alarm(s): NOSPACE")
+    corrupt = view("etcd02", healthy=False, complaint="Active Alarm(s): NOSPACE CORRUPT")
+    assert list(gate.voters(views(etcd02=full, etcd03=UNREACHABLE))) == ["etcd01", "etcd02"]
+    assert list(gate.voters(views(etcd02=corrupt, etcd03=DOWN))) == ["etcd01"]
+    assert list(gate.voters(views(etcd02=says("etcd02", learner=True)))) == ["etcd01", "etcd03"]
+
+
+def test_leader() -> None:
+    assert gate.leader(views()) == "etcd01"
+    assert gate.leader(views(etcd01=UNREACHABLE)) == ""
+
+
+def answering(run: Any, *hashes: Content) -> None:
+    """Every later look is answered by these, a list for each host in turn."""
+    looks = run.fleet.looks
+    run.fleet.map = lambda work, names=None: looks[0] if names is None else dict(zip(names, hashes, strict=True))
+
+
+SAME = Content(revision=41, keys=3, hash=7, compact_revision=5)
+
+
+def test_same_data_names_the_one_that_differs() -> None:
+    run = operation(views())
+    answering(run, SAME, SAME, replace(SAME, hash=8))
+    with pytest.raises(Unhealthy, match="etcd03 holds other data than etcd01, etcd02, the majority, at revision 41"):
+        gate.same_data(run, views())
+    gate.same_data(run, views(etcd03=says("etcd03", version="3.5.30")))  # another release hashes in another way
+    answering(run, SAME, SAME, SAME)
+    gate.same_data(run, views())
+
+
+def test_contents_wait_for_a_compaction_and_not_for_a_hash_that_nobody_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    run = operation(views())
+    answering(run, SAME, SAME, Content())
+    assert gate.contents(run)[0] == 41
+    assert clock.now >= 1060
+    answering(run, SAME, SAME, replace(SAME, compact_revision=9))
+    with pytest.raises(Unhealthy, match="compacted to different revisions"):
+        gate.contents(run)
