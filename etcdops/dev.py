@@ -24,6 +24,8 @@ EXTRAS_LOCK = ROOT / "requirements-extras.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 CHAOS = "chaos"  # a tier of its own, for its time: tests of lab/ that kill and cut at every step
 TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra")  # folders of tests/, fast to slow
+# Two at once, each with hosts of its own; a file's tests stay together, for what they share, and in our order.
+WORKERS = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def test(run: Run, tier: str) -> NoReturn:
@@ -51,10 +53,12 @@ def tiers_to_run(tier: str) -> list[str]:
 def pytest_words(tiers: Sequence[str], words: Sequence[str]) -> list[str]:
     """pytest's arguments: the folders of ``tiers``, unless ``words`` name tests themselves."""
     named = any(word.startswith(f"{TESTS.name}/") for word in words)
+    if named:
+        return ["-m", CHAOS, *words] if list(tiers) == [CHAOS] else list(words)
     if list(tiers) == [CHAOS]:
-        return [*([] if named else [f"{TESTS.name}/lab"]), "-m", CHAOS, *words]
-    folders = [] if named else [f"{TESTS.name}/{tier}" for tier in tiers]
-    return [*folders, *(["-m", f"not {CHAOS}"] if "lab" in tiers and not named else []), *words]
+        return [f"{TESTS.name}/lab", "-m", CHAOS, *WORKERS, *words]
+    slow = ["-m", f"not {CHAOS}", *WORKERS] if "lab" in tiers else []
+    return [*(f"{TESTS.name}/{tier}" for tier in tiers), *slow, *words]
 
 
 def install(run: Run) -> None:

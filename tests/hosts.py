@@ -7,7 +7,6 @@ this machine is never touched, and no packet leaves.  They are made when a test 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -26,13 +25,16 @@ from etcdops.lab import debian, image, network, packages
 from etcdops.lab.lab import Lab
 from etcdops.lab.machine import Machine
 from etcdops.layout import ROOT
+from tests.namespaces import Namespaces
 
 NAMES = ("etcd01", "etcd02", "etcd03")
 VERSION = "3.6.16"
 # One name: a session that was killed leaves hosts that the next one finds.  Another name, and two run side by side.
-PLACE = Path(os.environ.get("ETCDOPS_TESTS_PLACE") or "/var/lib/etcdops-lab-tests")
+PLACE = Path(
+    (os.environ.get("ETCDOPS_TESTS_PLACE") or "/var/lib/etcdops-lab-tests")
+    + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw", "-")
+)
 WAIT = 30.0  # seconds within which whatever a test waits for comes true
-CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 
 # Whatever any test, or the project on its behalf, has left on a host.
 BARE = r"""
@@ -133,49 +135,29 @@ class Hosts:
         self.home = folder / "home"
         self.home.mkdir()
         self.cluster: Project | None = None  # one that tests share; None once the hosts have been bare
-        self._namespaces: list[tuple[int, int, int]] = []
         self._archives: dict[str, Path] = {}
 
     def enter(self) -> None:
         """Go into the namespaces, and have three hosts there."""
-        debian.install_missing(print)
-        image.ensure(print)  # out here: in there is no way to a package mirror
-        kinds = {"net": CLONE_NEWNET, "mnt": CLONE_NEWNS}
-        outside = {kind: os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in kinds}
-        _check(_libc().unshare(CLONE_NEWNET | CLONE_NEWNS))
-        for kind, flag in kinds.items():
-            self._namespaces.append((flag, outside[kind], os.open(f"/proc/self/ns/{kind}", os.O_RDONLY)))
-        Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
-        for argv in (
-            ["mount", "--make-rprivate", "/"],
-            ["mount", "-t", "tmpfs", "tmpfs", "/run/systemd/nspawn"],  # hosts of the same name may be up outside
-            ["ip", "link", "set", "lo", "up"],
-        ):
-            subprocess.run(argv, check=True)
+        prepare()
+        self._namespaces = Namespaces()
         self.lab.down()  # of a session that was killed
         self.lab.up(len(NAMES))
 
     def leave(self) -> None:
         """Delete the hosts and go out again."""
         self.lab.down()
-        self._switch(outside=True)
+        self._namespaces.close()
 
     def archive(self, version: str) -> Path:
         """The archive of a release; made, where this machine has none, out where the mirrors are."""
         if version not in self._archives:
-            self._switch(outside=True)
+            self._namespaces.go_out()
             try:
                 self._archives[version] = packages.obtain(version, print)
             finally:
-                self._switch(outside=False)
+                self._namespaces.go_in()
         return self._archives[version]
-
-    def _switch(self, *, outside: bool) -> None:
-        folder = Path.cwd()
-        self.eventually(lambda: len(os.listdir("/proc/self/task")) == 1)  # a thread that was joined may not be gone
-        for flag, out, inside in self._namespaces:
-            _check(_libc().setns(out if outside else inside, flag))
-        os.chdir(folder)
 
     def pid(self, name: str) -> int:
         """The process number of a host's init out here: another one after each boot, 0 while it is off."""
@@ -417,12 +399,12 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int) -> None:
-    assert result == 0, os.strerror(ctypes.get_errno())
+def prepare() -> None:
+    """What a lab needs of this machine; out where the package mirrors are, and one at a time, for apt's sake."""
+    with Path("/run/etcdops-lab-prepare.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        debian.install_missing(print)
+        image.ensure(print)
 
 
 @contextlib.contextmanager

@@ -70,14 +70,16 @@ def test_all_tiers_run_in_one_pytest_from_fast_to_slow(
     dev.test(run, "")
     tiers = dev.tiers_to_run("")
     assert tiers[:2] == ["lint", "unit"]
-    assert became == [[sys.executable, "-m", "pytest", *(f"tests/{tier}" for tier in tiers), "-m", "not chaos"]]
+    assert became == [
+        [sys.executable, "-m", "pytest", *(f"tests/{tier}" for tier in tiers), "-m", "not chaos", *dev.WORKERS]
+    ]
     assert "inv test --tier=NAME" in capsys.readouterr().err
 
 
 def test_chaos_runs_by_name(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     became = executed(monkeypatch)
     dev.test(run, "chaos")
-    assert became == [[sys.executable, "-m", "pytest", "tests/lab", "-m", "chaos"]]
+    assert became == [[sys.executable, "-m", "pytest", "tests/lab", "-m", "chaos", *dev.WORKERS]]
 
 
 def test_one_tier_alone_with_words_for_pytest(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

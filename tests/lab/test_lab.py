@@ -6,7 +6,6 @@ meet a lab that is up on this machine.  It needs root.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import subprocess
@@ -20,12 +19,13 @@ import pytest
 
 from etcdops import configfile
 from etcdops.errors import OpsError, Refused, UsageError
-from etcdops.lab import debian, image, network
+from etcdops.lab import image, network
 from etcdops.lab.lab import Lab
+from tests.hosts import prepare
+from tests.namespaces import Namespaces
 
 ONE, TWO, THREE = "etcd01", "etcd02", "etcd03"
 ADDRESS = {ONE: "198.18.40.101", TWO: "198.18.40.102", THREE: "198.18.40.103"}
-CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 
 
 @dataclass
@@ -71,28 +71,10 @@ def eventually(check: Callable[[], bool], seconds: float = 10) -> None:
 @pytest.fixture(scope="module")
 def namespaces() -> Iterator[None]:
     """A network and mounts that nobody else sees, for this module only."""
-    debian.install_missing(print)
-    image.ensure(print)  # out here: in there is no way to a package mirror
-    libc = ctypes.CDLL(None, use_errno=True)
-    kinds = {"net": CLONE_NEWNET, "mnt": CLONE_NEWNS}
-    outside = [(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY), flag) for kind, flag in kinds.items()]
-    folder = Path.cwd()
-    assert libc.unshare(CLONE_NEWNET | CLONE_NEWNS) == 0, os.strerror(ctypes.get_errno())
-    try:
-        Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
-        for argv in (
-            ["mount", "--make-rprivate", "/"],
-            ["mount", "-t", "tmpfs", "tmpfs", "/run/systemd/nspawn"],  # hosts of the same name may be up outside
-            ["ip", "link", "set", "lo", "up"],
-        ):
-            subprocess.run(argv, check=True)
-        yield
-    finally:
-        eventually(lambda: len(os.listdir("/proc/self/task")) == 1)  # the kernel wants no other thread by now
-        for handle, flag in outside:
-            assert libc.setns(handle, flag) == 0, os.strerror(ctypes.get_errno())
-            os.close(handle)
-        os.chdir(folder)
+    prepare()
+    namespaces = Namespaces()
+    yield
+    namespaces.close()
 
 
 @pytest.fixture(scope="module")
