@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from etcdops import etcd
-from etcdops.content import Content
 from etcdops.errors import OpsError
+from etcdops.snapshots.content import Content
 
 Contents = Mapping[str, Content | OpsError]
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from etcdops import content, etcd, layout
+from etcdops import etcd, layout
 from etcdops.agreement import Contents, compare
 from etcdops.config import Config
-from etcdops.content import Content
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import ClusterMember, EndpointStatus, View
 from etcdops.facts import WAIT, parse_answers
+from etcdops.snapshots import content
+from etcdops.snapshots.content import Content
 from etcdops.ssh import Fleet, Host
 from etcdops.ui import Reporter
 

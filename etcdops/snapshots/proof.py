@@ -72,6 +72,12 @@ def prove(path: Path, *, raw: bool = False) -> Proof:
         return _read(path, db, size, sum_, raw)
 
 
+def newest_revision(path: Path) -> int:
+    """The revision that etcd goes on from after a restore of ``path``, of which nothing has been proven."""
+    with Bolt(path) as db:
+        return _revision(db, dict(db.bucket(b"meta")))
+
+
 def count_keys(path: Path) -> int:
     """How many live keys a proven snapshot has, as a get of everything would; about 2 s for a million revisions."""
     with Bolt(path) as db:
@@ -156,8 +162,7 @@ def _read(path: Path, db: Bolt, size: int, sum_: str, raw: bool) -> Proof:
         size=size,
         sha256=sum_,
         raw=raw,
-        # Where compaction has removed the newest revisions, all of them deletions, etcd goes on from its own.
-        revision=max(int.from_bytes((db.last(b"key") or b"")[:8]), compacted, 1),
+        revision=_revision(db, meta),
         compact_revision=compacted or None,
         members=tuple(_member(path, key, value) for key, value in db.bucket(b"members")),
         cluster_version=cluster.get(b"clusterVersion", b"").decode(errors="replace"),
@@ -166,6 +171,11 @@ def _read(path: Path, db: Bolt, size: int, sum_: str, raw: bool) -> Proof:
         consistent_index=int.from_bytes(meta.get(b"consistent_index", b"")),
         term=int.from_bytes(meta.get(b"term", b"")),
     )
+
+
+def _revision(db: Bolt, meta: dict[bytes, bytes]) -> int:
+    # Where compaction has removed the newest revisions, all of them deletions, etcd goes on from its own.
+    return max(int.from_bytes((db.last(b"key") or b"")[:8]), *_compaction(meta), 1)
 
 
 def _compaction(meta: dict[bytes, bytes]) -> tuple[int, int]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from etcdops import __version__, layout
 from etcdops.errors import HostError, OpsError
-from etcdops.etcd import parse_hashkv, parse_view
+from etcdops.etcd import parse_view
+from etcdops.snapshots import content
+from etcdops.snapshots.content import Content
 from etcdops.snapshots.manifest import Manifest
-from etcdops.snapshots.proof import Proof, RecordedMember, prove
+from etcdops.snapshots.proof import Proof, RecordedMember, newest_revision, prove
 from etcdops.snapshots.store import create, failed
 from etcdops.snapshots.wal import Log
 from etcdops.ssh import Host
@@ -28,7 +31,18 @@ def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Calla
     what this one member has.  ``advance`` hears how many bytes have come.  ``HostError`` when the host's side failed
     (another member may do), any other ``OpsError`` when this machine's did.
     """
-    return _take(host, cluster, target, advance, layout.script("client", "snapshot"), "l" if quorum else "s")
+    taken = datetime.now(UTC)
+    report = _fetch(host, target, advance, layout.script("client", "snapshot"), "l" if quorum else "s")
+    with ThreadPoolExecutor(1) as pool:  # the member is asked while its snapshot is proven here
+        asked = pool.submit(_still_held, host, target)
+        proof = prove(target)
+        held = asked.result()
+    if proof.revision < int(report["asked"]):
+        raise HostError(
+            f"its snapshot is stale: revision {proof.revision}, while the cluster was at {report['asked']}",
+            host=host.name,
+        )
+    return _manifest(host, cluster, taken, report, proof, held)
 
 
 def salvage(host: Host, cluster: str, target: Path, start: int, log: Log, at: int) -> Manifest:
@@ -36,15 +50,17 @@ def salvage(host: Host, cluster: str, target: Path, start: int, log: Log, at: in
 
     ``start``: seconds that a copy of it may take to start; ``at``: where in its last file the log ends.
     """
+    taken = datetime.now(UTC)
     record = "".join(f"\\{byte:03o}" for byte in log.all_agreed())
     arguments = (str(start), str(at), record)
-    return _take(host, cluster, target, lambda done: None, layout.script("throwaway", "salvage"), *arguments)
+    report = _fetch(host, target, lambda done: None, layout.script("throwaway", "salvage"), *arguments)
+    proof = prove(target)
+    held = content.of(report) if report["revision"] == str(proof.revision) else Content()
+    return _manifest(host, cluster, taken, report, proof, held)
 
 
-def _take(
-    host: Host, cluster: str, target: Path, advance: Callable[[int], None], script: str, *arguments: str
-) -> Manifest:
-    taken = datetime.now(UTC)
+def _fetch(host: Host, target: Path, advance: Callable[[int], None], script: str, *arguments: str) -> dict[str, str]:
+    """Run a script that sends a snapshot, and give what it says about it."""
     said: list[bytes] = []
     with Sink(target, advance) as sink:
         done = host.run(script, *arguments, relay=(sink.write, said.append), timeout=SECONDS, check=False)
@@ -53,36 +69,34 @@ def _take(
         words = "; ".join([line for line in lines if line.strip()][-2:])
         raise HostError(words or f"exit status {done.rc}, without a word", host=host.name)
     report = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    proof = prove(target)
-    _check(host, report, proof)
-    return _manifest(host.name, cluster, taken, report, proof)
+    if sink.done != int(report["size"]):
+        raise HostError(f"sent {sink.done} bytes of a snapshot of {report['size']}", host=host.name)
+    return report
 
 
-def _check(host: Host, report: dict[str, str], proof: Proof) -> None:
-    if proof.size != int(report["size"]):
-        raise HostError(f"sent {proof.size} bytes of a snapshot of {report['size']}", host=host.name)
-    if proof.revision < int(report["asked"]):
-        raise HostError(
-            f"its snapshot is stale: revision {proof.revision}, while the cluster was at {report['asked']}",
-            host=host.name,
-        )
+def _still_held(host: Host, path: Path) -> Content:
+    """What the live member holds at the snapshot's revision, with which a drill compares; a compaction may be ahead."""
+    try:
+        return content.ask(host, newest_revision(path))
+    except OpsError:  # the file is damaged, which is for the proof to say; or the host is gone, which is no matter now
+        return Content()
 
 
-def _manifest(member: str, cluster: str, taken: datetime, report: dict[str, str], proof: Proof) -> Manifest:
-    same = report["revision"] == str(proof.revision)  # they were asked for at that one
-    hashed = parse_hashkv(report["hash"]) if same else {}
+def _manifest(
+    host: Host, cluster: str, taken: datetime, report: dict[str, str], proof: Proof, held: Content
+) -> Manifest:
     return Manifest(
         cluster=cluster,
         cluster_id=f"{int(report['cluster_id']):x}",
         token=report["token"],
-        member=member,
+        member=host.name,
         member_id=f"{int(report['member_id']):x}",
         etcd_version=report["version"],
         taken=taken,
         revision=proof.revision,
-        keys=int(report["keys"]) if same and report["keys"] else None,
-        hash=hashed.get("hash"),
-        compact_revision=hashed.get("compact_revision"),
+        keys=held.keys,
+        hash=held.hash,
+        compact_revision=held.compact_revision,
         members=tuple(_members(report["members"])) or proof.members,
         size=proof.size,
         sha256=proof.sha256,
@@ -106,7 +120,7 @@ class Sink:
         self._error: OpsError | None = None
         self._path = path
         self._advance = advance
-        self._done = 0
+        self.done = 0  # bytes
 
     def __enter__(self) -> Self:
         try:
@@ -129,5 +143,5 @@ class Sink:
         except OSError as error:
             self._error = failed(self._path, "written", error)
             raise self._error from None
-        self._done += len(chunk)
-        self._advance(self._done)
+        self.done += len(chunk)
+        self._advance(self.done)

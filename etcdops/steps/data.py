@@ -6,9 +6,9 @@ from typing import Any
 
 from etcdops import gate
 from etcdops.agreement import Comparison, compare
-from etcdops.content import Content
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.run import Run
+from etcdops.snapshots.content import Content
 
 
 def check_data(run: Run) -> None:

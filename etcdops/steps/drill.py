@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from etcdops import content, gate, layout
+from etcdops import gate, layout
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.release import Releases, architecture
 from etcdops.run import Run
+from etcdops.snapshots import content
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof
 from etcdops.snapshots.store import chunks_of, workspace

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self
 
-from etcdops import atomic, content, desired, gate, restoration
+from etcdops import atomic, desired, gate, restoration
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.plan import Change, Directory, Release, User, diff
 from etcdops.restoration import Restoration
 from etcdops.rollout import new_token
 from etcdops.run import Run
+from etcdops.snapshots import content
 from etcdops.snapshots.store import Store
 from etcdops.ssh import Host
 from etcdops.steps import backup, delivery

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from etcdops import content
-from etcdops.content import Content
 from etcdops.errors import OpsError
+from etcdops.snapshots import content
+from etcdops.snapshots.content import Content
 from etcdops.snapshots.manifest import Manifest
 from tests.unit import snapshots
 

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import pytest
 
-from etcdops import content
-from etcdops.content import Content
 from etcdops.errors import OpsError
 from etcdops.etcd import View
 from etcdops.run import Run
+from etcdops.snapshots import content
+from etcdops.snapshots.content import Content
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import prove
 from etcdops.ssh import Fleet

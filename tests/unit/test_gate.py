@@ -10,10 +10,10 @@ import pytest
 
 from etcdops import gate
 from etcdops.config import Config
-from etcdops.content import Content
 from etcdops.errors import HostError, OpsError, Unhealthy
 from etcdops.etcd import ClusterMember, View
 from etcdops.gate import LAG_LIMIT, judge, may_take_down
+from etcdops.snapshots.content import Content
 from tests.unit.build import NAMES, config, member, status, unstarted, view
 
 Views = dict[str, View | OpsError]

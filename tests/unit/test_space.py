@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from etcdops.agreement import Comparison, compare
-from etcdops.content import Content
 from etcdops.database import MIB, Database, too_full
 from etcdops.errors import HostError, OpsError
 from etcdops.etcd import CORRUPT, NOSPACE, Alarm
+from etcdops.snapshots.content import Content
 from etcdops.steps import alarms
 from etcdops.steps.defrag import parse
 from tests.unit.build import status, view

@@ -37,7 +37,11 @@ def ask(host: Host, revision: int) -> Content:
 
 def parse(text: str) -> Content:
     """The answer of the script above, or of files/drill.sh."""
-    values = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+    return of(dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line))
+
+
+def of(values: Mapping[str, str]) -> Content:
+    """The same, of lines that have been parted."""
     hashed = parse_hashkv(values.get("hash", ""))
     return Content(
         revision=int(values["revision"]) if values.get("revision") else None,
