@@ -16,6 +16,12 @@ from etcdops.cli import task
 if TYPE_CHECKING:
     from etcdops.run import Run
 
+MAX_GAP = 5.0  # seconds
+WATCHED = {
+    "canary": "Write through the cluster meanwhile, and report what clients notice.",
+    "max_gap": "Stop between two members once writes have waited so long [5 seconds]",
+}
+
 
 @task("dry_run")
 def gen_ca(run: Run) -> None:
@@ -80,23 +86,25 @@ def stop(run: Run) -> None:
     steps.service.stop(run)
 
 
-@task("dry_run")
-def restart(run: Run) -> None:
+@task("dry_run", "json", help=WATCHED)
+def restart(run: Run, canary: bool = False, max_gap: float = MAX_GAP) -> None:
     """Restart the members one at a time, the leader last.
 
-    Each only while the others keep a quorum; ends when every member is healthy again.
+    Each only while the others keep a quorum; a leader hands over first. Ends when every member is healthy again.
     """
-    steps.service.restart(run)
+    run.watch(canary, max_gap)
+    steps.restart.restart(run)
 
 
-@task("dry_run")
-def deploy(run: Run) -> None:
+@task("dry_run", help=WATCHED)
+def deploy(run: Run, canary: bool = False, max_gap: float = MAX_GAP) -> None:
     """Install or converge the whole cluster; safe to repeat.
 
     gen-ca, gen-server-cert, install, distribute, configure and start in one run. Looks at every host first and
     refuses when anything is unsafe; does only what is not yet so; restarts members that run with something old one
     at a time, the leader last.
     """
+    run.watch(canary, max_gap)
     steps.deploy.deploy(run)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from etcdops import configfile, layout
 from etcdops.config import Config
-from etcdops.errors import HostsFailed, OpsError, Refused, Unreachable
+from etcdops.errors import HostsFailed, OpsError, Refused, Unreachable, UsageError
 from etcdops.ui import Reporter
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Run:
     json: bool = False
     words: tuple[str, ...] = ()  # of the command line, after `--`
     command: str = ""  # as it was typed, to type it again
+    max_gap: float = 0.0  # seconds that the writes of a canary may wait; 0: none flies
+    safe_point: Callable[[], None] = lambda: None  # called where it may stop, between two members; raises if it should
     _fleet: Fleet | None = None
 
     @cached_property
@@ -82,6 +84,12 @@ class Run:
         asked = "Go on? [yes/no]" if answer == "yes" else f"Type '{answer}' to go on:"
         if input(f"{what}. {asked} ").strip().lower() != answer.lower():
             raise Refused("not confirmed; nothing was changed")
+
+    def watch(self, wanted: bool, max_gap: float) -> None:
+        """Have a canary write meanwhile, where it is ``wanted``, and stop once writes waited ``max_gap`` seconds."""
+        if max_gap <= 0:
+            raise UsageError("--max-gap is a number of seconds, above 0")
+        self.max_gap = max_gap if wanted else 0.0
 
     def emit(self, value: Any, show: Callable[[], None]) -> None:
         """The result: as JSON when asked for, else as ``show`` prints it."""

@@ -20,8 +20,9 @@ from etcdops.keystore import Item
 from etcdops.plan import Change, File, Release, diff
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
-from etcdops.steps import delivery
-from etcdops.steps.service import restart_member, start_members
+from etcdops.steps import canary, delivery
+from etcdops.steps.restart import restart_member
+from etcdops.steps.service import start_members
 
 ALL_STEPS = ("install", "distribute", "configure", "start")
 
@@ -153,10 +154,13 @@ def _act(run: Run, decision: Decision) -> None:
     if decision.rollout.start:
         run.ui.step(f"Start {', '.join(decision.rollout.start)}")
         start_members(run, decision.rollout.start, [name for name, fact in decision.facts.items() if fact.has_data])
-    for name, why in turns.items():
-        run.ui.step(f"Restart {name} ({why})")
-        late = [each for each in decision.changes[name] if each not in early[name]]
-        _restart(run, decision, name, late)
+    if not turns:
+        return
+    with canary.alongside(run):
+        for name, why in turns.items():
+            run.ui.step(f"Restart {name} ({why})")
+            late = [each for each in decision.changes[name] if each not in early[name]]
+            _restart(run, decision, name, late)
 
 
 def _harmless(change: Change, changes: Sequence[Change]) -> bool:

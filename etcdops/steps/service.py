@@ -1,10 +1,10 @@
-"""stop and restart: the service on every member; restart is rolling, stop is not."""
+"""start and stop: the service on every member, side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
-from etcdops import apply, gate, guards
+from etcdops import apply, guards
 from etcdops.errors import Refused
 from etcdops.facts import HostFacts, gather
 from etcdops.run import Run
@@ -20,7 +20,7 @@ def stop(run: Run) -> None:
     run.confirm(
         f"etcd stops on {', '.join(run.names)}, and cluster {run.config.cluster.name} serves nobody until inv start"
     )
-    leaders = [name for name, fact in _look(run).items() if fact.view.leads]
+    leaders = [name for name, fact in look(run).items() if fact.view.leads]
     if run.dry_run:
         for name in run.names:
             run.ui.result(f"{name}  systemctl stop etcd")
@@ -31,25 +31,7 @@ def stop(run: Run) -> None:
     run.ui.result("stopped; inv start starts it again")
 
 
-def restart(run: Run) -> None:
-    """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
-    views = {name: fact.view.but_for_nospace() for name, fact in _look(run).items()}
-    verdict = gate.judge(run.config, views)
-    if not verdict:
-        raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
-    order = sorted(run.names, key=lambda name: views[name].leads)
-    if run.dry_run:
-        for name in order:
-            run.ui.result(f"{name}  systemctl restart etcd")
-        return
-    for name in order:
-        run.ui.step(f"Restart {name}")
-        restart_member(run, name)
-    gate.pass_through(run)
-    run.ui.result(f"{len(order)} members restarted and healthy")
-
-
-def _look(run: Run) -> dict[str, HostFacts]:
+def look(run: Run) -> dict[str, HostFacts]:
     """Every host, before the first is touched: one that is away would stop us half-way, a wrong one is not ours."""
     facts = run.fleet.all(gather)
     if not any(fact.unit.fragment for fact in facts.values()):
@@ -69,19 +51,3 @@ def start_members(run: Run, verbs: Mapping[str, str], with_data: Collection[str]
     for name in cold if len(cold) > 1 else ():
         run.fleet.all(lambda host: apply.begin(host, seconds=ANSWER), [name])
     run.fleet.all(lambda host: apply.service(host, verbs[host.name], seconds=run.patience), list(verbs))
-
-
-def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: None) -> None:
-    """Restart one member: only while the others keep a quorum, and done when the cluster is healthy again.
-
-    ``prepare`` is called when it is safe, and puts in place what the member takes up at its restart.  A full quota
-    stops nothing: it may be a larger one that is taken up.
-    """
-    views = gate.pass_through(run, look=gate.ask_but_for_nospace)
-    unsafe = gate.may_take_down(run.config, views, name)
-    if unsafe:  # all are healthy, or the gate would not have opened: there are two of them
-        hint = "with two members that takes an interruption: inv stop, then the same command"
-        raise Refused(unsafe, host=name, hint=hint)
-    prepare()
-    run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
-    gate.pass_through(run, look=gate.ask_but_for_nospace)

@@ -1,0 +1,55 @@
+"""restart: every member in turn, the leader last; and one such turn, as every change of a live cluster takes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from etcdops import apply, gate
+from etcdops.errors import Refused
+from etcdops.run import Run
+from etcdops.steps import canary, leader
+from etcdops.steps.service import look
+
+
+def restart(run: Run) -> None:
+    """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
+    began = time.monotonic()
+    views = {name: fact.view.but_for_nospace() for name, fact in look(run).items()}
+    verdict = gate.judge(run.config, views)
+    if not verdict:
+        raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
+    order = sorted(run.names, key=lambda name: views[name].leads)
+    if run.dry_run:
+        for name in order:
+            run.ui.result(f"{name}  systemctl restart etcd")
+        return
+    with canary.alongside(run) as bird:
+        for name in order:
+            run.ui.step(f"Restart {name}")
+            restart_member(run, name)
+        gate.same_data(run, gate.pass_through(run))
+    seconds = time.monotonic() - began
+    run.emit(
+        {"restarted": order, "seconds": round(seconds, 1), "canary": bird.report().document if bird else None},
+        lambda: run.ui.result(f"{len(order)} members restarted and healthy in {seconds:.1f} s"),
+    )
+
+
+def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: None) -> None:
+    """Restart one member: only while the others keep a quorum, and done when the cluster has been healthy for a while.
+
+    A leader hands over first.  ``prepare`` is called when it is safe, and puts in place what the member takes up at its
+    restart.  A full quota stops nothing: it may be a larger one that is taken up.
+    """
+    views = gate.pass_through(run, look=gate.ask_but_for_nospace)
+    unsafe = gate.may_take_down(run.config, views, name)
+    if unsafe:  # all are healthy, or the gate would not have opened: there are two of them
+        hint = "with two members that takes an interruption: inv stop, then the same command"
+        raise Refused(unsafe, host=name, hint=hint)
+    run.safe_point()
+    if views[name].leads and len(views) > 1:  # an election costs a second, and what is handed over nothing
+        leader.hand_over(run, views, name, leader.furthest(run, views, name))
+    prepare()
+    run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
+    gate.pass_through(run, look=gate.ask_but_for_nospace, settle=gate.SETTLE)
