@@ -59,11 +59,9 @@ class Dialer:
         self._key = resolve(ssh.key) if ssh.key else None
         self._known = KnownHosts(resolve(ssh.known_hosts), accept_new=ssh.host_keys == "accept-new")
         try:
-            text = SSHConfig.from_text(user_config())
+            self._user_config = SSHConfig.from_text(user_config())
         except ConfigParseError as error:
             raise UsageError(f"~/.ssh/config: {error}") from None
-        # Lazy: settings of other tools in /etc/fabric.yaml, ~/.fabric.yaml and the environment are not ours.
-        self._config = Config(lazy=True, ssh_config=text, overrides={"user": ssh.user})
         self._jumps: dict[tuple[str, str, int], Jump] = {}
         self._lock = threading.Lock()
         self._transports: list[Transport] = []
@@ -106,8 +104,11 @@ class Dialer:
         return Link(connection)
 
     def _connection(self, target: str, **options: Any) -> Connection:
+        # Its own for each: hosts are dialled side by side, and reading a Config merges it anew.  Lazy: settings of other
+        # tools in /etc/fabric.yaml, ~/.fabric.yaml and the environment are not ours.
+        config = Config(lazy=True, ssh_config=self._user_config, overrides={"user": self._ssh.user})
         # connect_kwargs is replaced later; an empty one would be filled in from a dictionary that all share.
-        return Connection(target, config=self._config, connect_kwargs={"compress": False}, **options)
+        return Connection(target, config=config, connect_kwargs={"compress": False}, **options)
 
     def _prepare(self, connection: Connection) -> Connection:
         if isinstance(connection.gateway, Connection):

@@ -78,6 +78,17 @@ def test_nobody_listens(ground: Ground) -> None:
     assert "ssh.port" in error.hint
 
 
+def test_hosts_that_are_dialled_at_once_share_nothing_that_changes(ground: Ground) -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # seconds: a thread is interrupted wherever it may be
+    try:
+        for _ in range(25):
+            with ground.fleet(*[1] * 9) as fleet:  # nobody listens there
+                assert all(isinstance(each, HostError) for each in fleet.map(lambda host: host.run("true")).values())
+    finally:
+        sys.setswitchinterval(interval)
+
+
 def test_nobody_answers(ground: Ground, silent_port: int) -> None:
     start = time.monotonic()
     error = refused(ground.fleet(silent_port, connect_timeout=0.4))
