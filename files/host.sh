@@ -39,7 +39,12 @@ $unit
 EOF
 open=
 if [ -n "$pid" ]; then
-    put exe "$(readlink "/proc/$pid/exe")"
+    n=0
+    while exe=$(readlink "/proc/$pid/exe") && [ "$exe" = "$(readlink /proc/1/exe)" ] && [ $n -lt 40 ]; do
+        sleep 0.05 # systemd has just forked, and its child is about to become etcd
+        n=$((n + 1))
+    done
+    put exe "$exe"
     put environ "$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep ^ETCD | base64 -w0)"
     open=$(ls -l "/proc/$pid/fd" 2>/dev/null)
 fi
