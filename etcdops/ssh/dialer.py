@@ -104,8 +104,8 @@ class Dialer:
         return Link(connection)
 
     def _connection(self, target: str, **options: Any) -> Connection:
-        # Its own for each: hosts are dialled side by side, and reading a Config merges it anew.  Lazy: settings of other
-        # tools in /etc/fabric.yaml, ~/.fabric.yaml and the environment are not ours.
+        # Its own for each: hosts are dialled side by side, and reading a Config merges it anew.  Lazy: settings of
+        # other tools in /etc/fabric.yaml, ~/.fabric.yaml and the environment are not ours.
         config = Config(lazy=True, ssh_config=self._user_config, overrides={"user": self._ssh.user})
         # connect_kwargs is replaced later; an empty one would be filled in from a dictionary that all share.
         return Connection(target, config=config, connect_kwargs={"compress": False}, **options)
