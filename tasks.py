@@ -187,6 +187,22 @@ def check_data(run: Run) -> None:
     steps.data.check_data(run)
 
 
+@task("dry_run", "yes")
+def auth_enable(run: Run) -> None:
+    """Turn authentication (users and roles) on, and lock nobody out.
+
+    Makes root and the user of the tasks, turns it on, proves on every member that the tasks are let in, and turns it
+    off again if not. Refuses what would lock them out.
+    """
+    steps.auth.auth_enable(run)
+
+
+@task("dry_run", "yes")
+def auth_disable(run: Run) -> None:
+    """Turn authentication off; users and roles stay."""
+    steps.auth.auth_disable(run)
+
+
 @task("json", help={"prefix": "Only keys that begin with this [all]", "limit": "At most so many; 0: all [100]"})
 def keys(run: Run, prefix: str = "", limit: int = 100) -> None:
     """List the names of keys."""
@@ -450,6 +466,8 @@ ns = Collection(
     compact,
     alarms,
     space,
+    auth_enable,
+    auth_disable,
     keys,
     get,
     put,

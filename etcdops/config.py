@@ -38,6 +38,7 @@ from etcdops.values import (
     UnitSection,
     UnitValue,
     Url,
+    UserName,
     Version,
 )
 
@@ -118,6 +119,12 @@ class PkiSection(Section):
     leaf_lifetime: Lifetime = timedelta(hours=8760)
 
 
+class AuthSection(Section):
+    """Who the tasks are to etcd, once authentication is on: this user, or the CN of the hosts' client certificate."""
+
+    user: UserName = ""
+
+
 class KeepSection(Section):
     """Which backups stay: the last so many, and the newest of each of so many days and weeks that have one (UTC)."""
 
@@ -178,6 +185,7 @@ class Config(Section):
     ssh: SshSection = SshSection()
     release: ReleaseSection = ReleaseSection()
     pki: PkiSection = PkiSection()
+    auth: AuthSection = AuthSection()
     backup: BackupSection = BackupSection()
     _path: Path = PrivateAttr(default=Path("config.yaml"))
 

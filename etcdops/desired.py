@@ -61,6 +61,8 @@ def distribute(want: Want) -> list[Resource]:
         File(layout.TRUST, _trust(pki)),
         File(layout.SERVER, pki.server_pem, 0o600, ETCD),
         Link(layout.SERVER_KEY, "server.pem"),
+        File(layout.CLIENT, pki.client_pem, 0o600, ETCD),
+        Link(layout.CLIENT_KEY, "client.pem"),
         File(layout.PEER, pki.peer_pem, 0o600, ETCD),
         Link(layout.PEER_KEY, "peer.pem"),
     ]

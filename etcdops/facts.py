@@ -23,7 +23,7 @@ WAIT = 4  # seconds that etcd may take for one answer; a member without quorum t
 
 MANAGED_PATHS = (
     layout.CONF_DIR, layout.CONF, layout.IDENTITY, layout.SSL_DIR, layout.CLIENT_CA, layout.PEER_CA, layout.TRUST,
-    layout.SERVER, layout.SERVER_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT,
+    layout.SERVER, layout.SERVER_KEY, layout.CLIENT, layout.CLIENT_KEY, layout.PEER, layout.PEER_KEY, layout.UNIT,
     layout.STATE_DIR, layout.RELEASES, layout.CURRENT,
     *(f"{layout.BIN_DIR}/{program}" for program in layout.PROGRAMS),
 )  # fmt: skip
@@ -122,12 +122,18 @@ class HostFacts:
 
 
 def gather(host: Host, *paths: str, also: tuple[str, ...] = ()) -> HostFacts:
-    """Everything a decision needs about one host, in one round trip; with ``paths`` and the scripts ``also`` more."""
+    """Everything a decision needs about one host, in one round trip; with ``paths`` and the scripts ``also`` more.
+
+    ``Denied`` if the etcd there does not let us in.
+    """
     head = f"QUERIES='health status members' WAIT={WAIT}"
     script = "\n".join((head, layout.script("prelude", "host", *also, "client", "etcd")))
     before = time.time()
-    done = host.run(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
-    return parse(host.name, done.stdout, asked=before, answered=time.time())
+    done = host.client(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
+    facts = parse(host.name, done.stdout, asked=before, answered=time.time())
+    if denied := host.credentials.refusal(facts.view.complaint):
+        raise denied
+    return facts
 
 
 def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:

@@ -61,10 +61,16 @@ class Verdict:
 
 
 def ask(host: Host, queries: str = "health status members", *also: str) -> View:
-    """What the member on ``host`` says, and the scripts ``also``, in one round trip."""
+    """What the member on ``host`` says, and the scripts ``also``, in one round trip.
+
+    ``Denied`` if etcd does not let us in.
+    """
     head = f"QUERIES='{queries}' WAIT={WAIT}"
     script = "\n".join((head, layout.script("prelude", *also, "client", "etcd")))
-    return parse_answers(host.run(script).stdout)
+    view = parse_answers(host.client(script).stdout)
+    if denied := host.credentials.refusal(view.complaint):
+        raise denied
+    return view
 
 
 def ask_but_for_nospace(host: Host) -> View:

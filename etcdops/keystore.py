@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from etcdops import atomic
 from etcdops.config import Member, PkiSection
+from etcdops.credentials import ROOT
 from etcdops.errors import UsageError
 from etcdops.pkifolder import CLIENTS, PEERS, Authority, PkiFolder
 
 if TYPE_CHECKING:  # `cryptography` takes 75 ms to import: a task that touches no certificate does not pay that
     from etcdops.pki import CA, LeafRequest, Pair
 
-OPERATOR = "root"  # once auth is enabled a client's CN is its user, and root is etcd's superuser
 COMMON_NAMES = {CLIENTS: "etcd client CA", PEERS: "etcd peer CA"}
 NONE_YET = "there is none yet"
 
@@ -48,6 +48,7 @@ class MemberPki:
     peer: Pair | None
     client_issuer: bytes | None = None
     peer_issuer: bytes | None = None
+    client: Pair | None = None
 
     @property
     def server_pem(self) -> bytes | None:
@@ -58,6 +59,11 @@ class MemberPki:
     def peer_pem(self) -> bytes | None:
         """The same for the peer port."""
         return self.peer.pem if self.peer else None
+
+    @property
+    def client_pem(self) -> bytes | None:
+        """The same for etcdctl on the host."""
+        return self.client.pem if self.client else None
 
 
 class _Leaf(NamedTuple):
@@ -142,15 +148,19 @@ class Keystore:
             kept = leaf.items[0].action == "keep"
             pairs[request.role] = self._check(stem, request, leaf.ca, now)[0] if kept else None
         client_ca, peer_ca = (each.ca.cert_pem if each.ca else None for each in (authorities[0], authorities[-1]))
-        issuers = [each.ca.issuer_pem(now) if each.ca else None for each in (authorities[0], authorities[-1])]
-        return MemberPki(client_ca, peer_ca, pairs["server"], pairs["peer"], *issuers)
+        client_issuer, peer_issuer = (
+            each.ca.issuer_pem(now) if each.ca else None for each in (authorities[0], authorities[-1])
+        )
+        return MemberPki(
+            client_ca, peer_ca, pairs["server"], pairs["peer"], client_issuer, peer_issuer, pairs["client"]
+        )
 
     def _leaves(self, members: Sequence[Member], now: datetime) -> list[_Leaf]:
         from etcdops.pki import LeafRequest
 
         authorities = self._files.authorities()
         requests = [request for member in members for request in _requests(member)]
-        requests.append(("client", LeafRequest("client", OPERATOR)))
+        requests.append(("client", LeafRequest("client", ROOT)))
         return [self._leaf(stem, request, _issuing(authorities, request), now) for stem, request in requests]
 
     def _leaf(self, stem: str, request: LeafRequest, authority: Authority, now: datetime) -> _Leaf:
@@ -203,13 +213,14 @@ class Keystore:
 
 
 def _requests(member: Member) -> list[tuple[str, LeafRequest]]:
-    """The leaves of one member: what its client port shows, and what its peer port shows."""
+    """The leaves of one member: what its client port shows, what its peer port shows, and what etcdctl there shows."""
     from etcdops.pki import LeafRequest
 
     folder = f"members/{member.name}"
     return [
         (f"{folder}/server", LeafRequest("server", member.name, (member.address,))),
         (f"{folder}/peer", LeafRequest("peer", member.name, (member.address,))),
+        (f"{folder}/client", LeafRequest("client", ROOT)),
     ]
 
 

@@ -22,6 +22,8 @@ PEER_CA = f"{SSL_DIR}/peer-ca.pem"
 TRUST = f"{SSL_DIR}/trust.env"  # which CAs stand in the two files, for the environment of the process
 SERVER = f"{SSL_DIR}/server.pem"
 SERVER_KEY = f"{SSL_DIR}/server-key.pem"
+CLIENT = f"{SSL_DIR}/client.pem"
+CLIENT_KEY = f"{SSL_DIR}/client-key.pem"
 PEER = f"{SSL_DIR}/peer.pem"
 PEER_KEY = f"{SSL_DIR}/peer-key.pem"
 

@@ -42,7 +42,7 @@ KeyKind = Literal["ecdsa-p256", "rsa-2048"]
 BACKDATE = timedelta(minutes=5)
 
 # Both ends of a peer connection show the peer leaf.  The server leaf is a client too: etcd's own JSON gateway
-# dials the client port with it, and so does etcdctl on the host.
+# dials the client port with it.
 USAGES = {
     "server": (Usage.SERVER_AUTH, Usage.CLIENT_AUTH),
     "peer": (Usage.SERVER_AUTH, Usage.CLIENT_AUTH),

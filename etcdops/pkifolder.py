@@ -2,7 +2,7 @@
 
     ca.pem, ca-key.pem                  the clients' CA, under the guide's names
     peer-ca.pem, peer-ca-key.pem        the peers' CA, so that no client certificate can act as a peer
-    members/NAME/server.pem, server-key.pem, peer.pem, peer-key.pem
+    members/NAME/server.pem, server-key.pem, peer.pem, peer-key.pem, client.pem, client-key.pem
     client.pem, client-key.pem          the operator's
 
 A ca.pem that stands there without a peer-ca.pem was brought by the user, and signs for both.

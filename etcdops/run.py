@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from etcdops import configfile, layout
+from etcdops import configfile, credentials, layout
 from etcdops.config import Config
+from etcdops.credentials import Credentials
 from etcdops.errors import HostsFailed, OpsError, Refused, Unreachable, UsageError
 from etcdops.ui import Reporter
 
@@ -46,8 +47,14 @@ class Run:
         if self._fleet is None:
             from etcdops.ssh import Fleet
 
-            self._fleet = Fleet(self.config.members, self.config.ssh, self.config.resolve, ask=_asker())
+            config, who = self.config, self.credentials
+            self._fleet = Fleet(config.members, config.ssh, config.resolve, ask=asker(), credentials=who)
         return self._fleet
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Who we are to etcd; a password is asked for once."""
+        return credentials.obtain(self.config.auth.user, asker())
 
     @cached_property
     def keystore(self) -> Keystore:
@@ -114,6 +121,7 @@ class Run:
         """The same run for a cluster of these members alone."""
         part = replace(self, _fleet=None)
         members = [member for member in self.config.members if member.name in names]
+        part.__dict__["credentials"] = self.credentials
         part.__dict__["config"] = self.config.model_copy(update={"members": members})
         return part
 
@@ -128,7 +136,7 @@ class Run:
             self._fleet.close()
 
 
-def _asker() -> Callable[[str], str] | None:
+def asker() -> Callable[[str], str] | None:
     if not sys.stdin.isatty():
         return None
     from getpass import getpass

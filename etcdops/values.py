@@ -180,6 +180,12 @@ def _no_dash(value: str) -> str:
     return _text(value)
 
 
+def _user_name(value: str) -> str:
+    if ":" in value or re.search(r"\s", value):
+        raise ValueError("write the name of a user of etcd alone, without blanks; its password stands nowhere")
+    return _text(value)
+
+
 def _scalar(value: object) -> object:
     if isinstance(value, str):
         return _text(value)
@@ -222,6 +228,7 @@ UnitSection = Annotated[str, AfterValidator(_unit_section)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
 Sha256ByArch = dict[Literal["amd64", "arm64"], Sha256]
 Address = Annotated[str, AfterValidator(_address)]
+UserName = Annotated[str, AfterValidator(_user_name)]
 Version = Annotated[str, BeforeValidator(_version)]
 Url = Annotated[str, AfterValidator(_url)]
 Bucket = Annotated[str, AfterValidator(_bucket)]

@@ -23,7 +23,7 @@ length=$(stat -c %s -- "$log")
 { truncate -s "$2" -- "$log" && printf "$3" >>"$log" && truncate -s ">$length" -- "$log"; } ||
     give_up 'the copy cannot be written'
 throwaway --name salvage --force-new-cluster
-"$programs/etcdctl" --endpoints "$url" snapshot save "$work/db" >"$work/said" 2>&1 ||
+client snapshot save "$work/db" >"$work/said" 2>&1 ||
     give_up "the copy does not give a snapshot: $(last "$work/said")"
 revision=$(number revision <"$work/status")
 cat -- "$work/db" || exit 1

@@ -1,6 +1,7 @@
 # A throw-away etcd of one member on loopback, for a drill or to save what a dead member holds.
 #   $programs  folder of etcd's programs   $work  a private folder   $seconds  that it may take to start
-# It is killed, and $work deleted, when the script ends.
+# Standard input begins with its certificates (etcdops/snapshots/throwaway.py): with them we are root, whatever users the
+# data brings.  It is killed, and $work deleted, when the script ends.
 set -u
 umask 077
 work=
@@ -14,19 +15,23 @@ end() {
 }
 trap end EXIT
 trap 'exit 129' HUP INT TERM PIPE
+IFS= read -r ca || give_up 'no certificates came for the throw-away etcd'
+IFS= read -r pair || give_up 'no certificates came for the throw-away etcd'
 
 # Starts it on $work/data, with further flags; $url is where it serves then.
 throwaway() {
+    echo "$ca" | base64 -d >"$work/ca.pem" && echo "$pair" | base64 -d >"$work/pair.pem" || exit 1
     tries=0
     while :; do # a port may be taken, and nobody can reserve one: two others then
         port=$((20000 + ($(od -An -N2 -tu2 /dev/urandom)) % 12000 * 2))
-        url=http://127.0.0.1:$port
+        url=https://127.0.0.1:$port
         nice "$programs/etcd" --data-dir "$work/data" --listen-client-urls "$url" --advertise-client-urls "$url" \
             --listen-peer-urls "http://127.0.0.1:$((port + 1))" --initial-advertise-peer-urls http://127.0.0.1:1 \
+            --cert-file "$work/pair.pem" --key-file "$work/pair.pem" --trusted-ca-file "$work/ca.pem" --client-cert-auth \
             --quota-backend-bytes 107374182400 --log-outputs stderr --logger zap "$@" >"$work/said" 2>&1 &
         etcd=$!
         began=$(date +%s)
-        until "$programs/etcdctl" --endpoints "$url" --command-timeout=2s endpoint status --write-out=json >"$work/status" 2>/dev/null; do
+        until client --command-timeout=2s endpoint status --write-out=json >"$work/status" 2>/dev/null; do
             kill -0 "$etcd" 2>/dev/null || break
             [ $(($(date +%s) - began)) -lt "$seconds" ] || give_up "the throw-away etcd is not ready after $seconds s"
             sleep 0.1
@@ -40,4 +45,5 @@ throwaway() {
         fi
     done
 }
-ask() { "$programs/etcdctl" --endpoints "$url" --command-timeout=60s "$@" 2>/dev/null; }
+client() { "$programs/etcdctl" --endpoints "$url" --cacert "$work/ca.pem" --cert "$work/pair.pem" --key "$work/pair.pem" "$@"; }
+ask() { client --command-timeout=60s "$@" 2>/dev/null; }

@@ -367,7 +367,7 @@ class Project:
         etcdctl = "etcdctl"
         if self.config["cluster"]["tls"]:
             ssl = "/etc/etcd/ssl"
-            etcdctl += f" --cacert={ssl}/ca.pem --cert={ssl}/server.pem --key={ssl}/server-key.pem"
+            etcdctl += f" --cacert={ssl}/ca.pem --cert={ssl}/client.pem --key={ssl}/client-key.pem"
         with ThreadPoolExecutor(len(names)) as pool:
             list(pool.map(lambda n: self._etcdctl(n, f"{etcdctl} --endpoints={endpoint[n]} put /t/{n} {mark}"), names))
             read = pool.map(lambda n: self._etcdctl(n, f"{etcdctl} --endpoints={endpoint[n]} get --prefix /t/"), names)
@@ -380,8 +380,8 @@ class Project:
         if self.config["cluster"]["tls"]:
             ssl = "/etc/etcd/ssl"
             flags = (
-                f"--endpoints=https://127.0.0.1:2379 --cacert={ssl}/ca.pem --cert={ssl}/server.pem "
-                f"--key={ssl}/server-key.pem"
+                f"--endpoints=https://127.0.0.1:2379 --cacert={ssl}/ca.pem --cert={ssl}/client.pem "
+                f"--key={ssl}/client-key.pem"
             )
         return self._etcdctl(name, f"etcdctl {flags} {words}")
 

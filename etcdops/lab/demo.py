@@ -105,14 +105,13 @@ def _write_config(run: Run, lab: Lab, hosts: int) -> Path:
 def _write_and_read(cluster: Run) -> None:
     """A key through every member, each read back through every other."""
     cluster.ui.step("Write a key through every member, read all of them through every member")
-    words = keys.connection(cluster)[1:]
     endpoint = f"--endpoints={'https' if cluster.config.cluster.tls else 'http'}://127.0.0.1:{layout.CLIENT_PORT}"
 
     def write(host: Host) -> None:
-        host.run(keys.SCRIPT, endpoint, *words, "put", "--", f"/demo/{host.name}", f"written through {host.name}")
+        host.client(keys.SCRIPT, endpoint, "put", "--", f"/demo/{host.name}", f"written through {host.name}")
 
     def read(host: Host) -> list[str]:
-        return host.run(keys.SCRIPT, endpoint, *words, "get", "--prefix", "--", "/demo/").stdout.split("\n")[:-1]
+        return host.client(keys.SCRIPT, endpoint, "get", "--prefix", "--", "/demo/").stdout.split("\n")[:-1]
 
     cluster.fleet.all(write)
     for name, lines in cluster.fleet.all(read).items():

@@ -32,7 +32,7 @@ class Content:
 
 def ask(host: Host, revision: int) -> Content:
     """The content of the member on ``host`` at ``revision``."""
-    return parse(host.run(layout.script("prelude", "client") + SCRIPT, str(revision), timeout=120).stdout)
+    return parse(host.client(layout.script("prelude", "client") + SCRIPT, str(revision), timeout=120).stdout)
 
 
 def parse(text: str) -> Content:

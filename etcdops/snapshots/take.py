@@ -6,19 +6,20 @@ import base64
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Self
 
 from etcdops import __version__, layout
 from etcdops.errors import HostError, OpsError
 from etcdops.etcd import parse_view
-from etcdops.snapshots import content
+from etcdops.snapshots import content, throwaway
 from etcdops.snapshots.content import Content
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof, RecordedMember, newest_revision, prove
 from etcdops.snapshots.store import create, failed
 from etcdops.snapshots.wal import Log
-from etcdops.ssh import Host
+from etcdops.ssh import Completed, Host
 
 SECONDS = 3600  # that saving and sending may take; a member that hangs is found by then
 ROOM = 64 << 20  # bytes that stay free on this machine
@@ -32,7 +33,8 @@ def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Calla
     (another member may do), any other ``OpsError`` when this machine's did.
     """
     taken = datetime.now(UTC)
-    report = _fetch(host, target, advance, layout.script("client", "snapshot"), "l" if quorum else "s")
+    script = layout.script("client", "snapshot")
+    report = _fetch(host, target, advance, partial(host.client, script, "l" if quorum else "s"))
     with ThreadPoolExecutor(1) as pool:  # the member is asked while its snapshot is proven here
         asked = pool.submit(_still_held, host, target)
         proof = prove(target)
@@ -53,17 +55,18 @@ def salvage(host: Host, cluster: str, target: Path, start: int, log: Log, at: in
     taken = datetime.now(UTC)
     record = "".join(f"\\{byte:03o}" for byte in log.all_agreed())
     arguments = (str(start), str(at), record)
-    report = _fetch(host, target, lambda done: None, layout.script("throwaway", "salvage"), *arguments)
+    script, stdin = layout.script("throwaway", "salvage"), throwaway.certificates()
+    report = _fetch(host, target, lambda done: None, partial(host.run, script, *arguments, stdin=stdin))
     proof = prove(target)
     held = content.of(report) if report["revision"] == str(proof.revision) else Content()
     return _manifest(host, cluster, taken, report, proof, held)
 
 
-def _fetch(host: Host, target: Path, advance: Callable[[int], None], script: str, *arguments: str) -> dict[str, str]:
+def _fetch(host: Host, target: Path, advance: Callable[[int], None], work: Callable[..., Completed]) -> dict[str, str]:
     """Run a script that sends a snapshot, and give what it says about it."""
     said: list[bytes] = []
     with Sink(target, advance) as sink:
-        done = host.run(script, *arguments, relay=(sink.write, said.append), timeout=SECONDS, check=False)
+        done = work(relay=(sink.write, said.append), timeout=SECONDS, check=False)
     lines = b"".join(said).decode(errors="replace").splitlines()
     if done.rc != 0:
         words = "; ".join([line for line in lines if line.strip()][-2:])

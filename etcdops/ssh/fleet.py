@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from etcdops.config import Member, SshSection
+from etcdops.credentials import Credentials, Denied
 from etcdops.errors import HostError, HostsFailed, OpsError
 from etcdops.ssh.host import Host
 
@@ -29,7 +30,7 @@ class Fleet:
     Work runs on daemon threads, one for each host: a pool would join them when the interpreter ends, and so hold up
     Ctrl-C.  ``resolve`` turns a path of config.yaml into a real one.  ``ask`` shows a prompt and returns a
     password, always on the thread that waits for the work (a prompt must be able to give the terminal back);
-    None where there is nobody to ask.
+    None where there is nobody to ask.  ``credentials``: who we are to etcd, on every host.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class Fleet:
         resolve: Callable[[str], Path],
         *,
         ask: Callable[[str], str] | None,
+        credentials: Credentials = Credentials(),  # noqa: B008 - frozen
     ) -> None:
         self._ssh = ssh
+        self._credentials = credentials
         self._resolve = resolve
         self._dialer: Dialer | None = None
         self._closed = False
@@ -60,8 +63,8 @@ class Fleet:
     def map(self, work: Callable[[Host], T], names: Sequence[str] | None = None) -> dict[str, T | OpsError]:
         """Run ``work`` on all hosts (or those in ``names``) at once: results in the order of the configuration.
 
-        An ``OpsError`` is the result of its host, and names it.  Anything else is a bug and propagates, once all
-        work has ended.  Ctrl-C closes every connection and propagates at once.
+        An ``OpsError`` is the result of its host, and names it; ``Denied``, which goes for all, is raised.  Anything
+        else is a bug and propagates, once all work has ended.  Ctrl-C closes every connection and propagates at once.
         """
         chosen = self._hosts.values() if names is None else [self[name] for name in names]
         hosts = [host for host in self._hosts.values() if host in chosen]
@@ -86,7 +89,12 @@ class Fleet:
         except BaseException:
             self.close()
             raise
-        return {host.name: _expected(host, results[host.name]) for host in hosts}
+        found = {host.name: _expected(host, results[host.name]) for host in hosts}
+        for result in found.values():
+            if isinstance(result, Denied):
+                result.host = ""
+                raise result
+        return found
 
     def all(self, work: Callable[[Host], T], names: Sequence[str] | None = None) -> dict[str, T]:
         """``map`` where nothing may fail: ``HostsFailed`` lists every host that did."""
@@ -105,7 +113,8 @@ class Fleet:
             dialer.close()
 
     def _host(self, member: Member) -> Host:
-        return Host(member.name, lambda: self._dial(member), self._password.of, limit=self._ssh.command_timeout)
+        limit = self._ssh.command_timeout
+        return Host(member.name, lambda: self._dial(member), self._password.of, limit, self._credentials)
 
     def _dial(self, member: Member) -> Link:
         # Fabric and paramiko take a fifth of a second to import; `inv --list` must not pay for that.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from etcdops.credentials import Credentials
 from etcdops.errors import HostError
 
 if TYPE_CHECKING:
@@ -61,8 +62,16 @@ def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
 class Host:
     """One SSH endpoint of a member.  It connects when first used, and again if the connection was lost since."""
 
-    def __init__(self, name: str, connect: Callable[[], Link], password: Callable[[str], str], limit: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], Link],
+        password: Callable[[str], str],
+        limit: float,
+        credentials: Credentials = Credentials(),  # noqa: B008 - frozen
+    ) -> None:
         self.name = name
+        self.credentials = credentials
         self._connect = connect
         self._password = password
         self._limit = limit
@@ -95,6 +104,19 @@ class Host:
         except HostError as error:
             error.host = error.host or self.name
             raise
+
+    def client(
+        self,
+        script: str,
+        *args: str,
+        stdin: bytes | Iterable[bytes] = b"",
+        timeout: float | None = None,
+        check: bool = True,
+        relay: Relay | None = None,
+    ) -> Completed:
+        """``run`` for a script with files/client.sh in it: who we are to etcd goes before its ``stdin``."""
+        whole = self.credentials.before(stdin)
+        return self.run(script, *args, stdin=whole, timeout=timeout, check=check, relay=relay)
 
     def close(self) -> None:
         """Close the connection; the next ``run`` opens another."""

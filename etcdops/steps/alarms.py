@@ -58,7 +58,7 @@ def disarm_nospace(run: Run, name: str) -> None:
     """End the alarm NOSPACE, through member ``name``.  It is raised again by the next write that finds no room."""
 
     def work(host: Host) -> None:
-        done = host.run(layout.script("client") + DISARM, check=False)
+        done = host.client(layout.script("client") + DISARM, check=False)
         if done.rc != 0:
             raise HostError(f"the alarm was not ended: {done.stderr.strip()}", hint="inv alarms")
         if CORRUPT in done.stdout:

@@ -82,7 +82,7 @@ class Canary:
                 flight = Flight(self)
                 key = f"{PREFIX}{secrets.token_hex(8)}"
                 try:
-                    self._run.fleet[name].run(
+                    self._run.fleet[name].client(
                         script,
                         endpoints,
                         key,

@@ -47,7 +47,7 @@ def drop_history(run: Run, keep: int) -> None:
 
     def work(host: Host) -> bool:
         script = layout.script("client") + SCRIPT
-        done = host.run(script, str(target), str(SECONDS), dry, timeout=SECONDS + 60, check=False)
+        done = host.client(script, str(target), str(SECONDS), dry, timeout=SECONDS + 60, check=False)
         if done.rc != 0:
             why = done.stderr.strip().removeprefix("Error: ")
             raise HostError(f"did not compact to revision {target}: {why}", hint="inv status")

@@ -169,7 +169,7 @@ def _harmless(change: Change, changes: Sequence[Change]) -> bool:
     Pairs must not wait: expired ones keep the gate shut that every turn begins with.
     """
     paths = {each.resource.path for each in changes if isinstance(each.resource, File)}
-    pair = isinstance(change.resource, File) and change.resource.path in {layout.SERVER, layout.PEER}
+    pair = isinstance(change.resource, File) and change.resource.path in {layout.SERVER, layout.PEER, layout.CLIENT}
     return isinstance(change.resource, Release) or (pair and not paths & {layout.CLIENT_CA, layout.PEER_CA})
 
 

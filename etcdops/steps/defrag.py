@@ -46,7 +46,7 @@ def databases(run: Run, views: gate.Views) -> dict[str, Database]:
     verdict = gate.judge(run.config, views)
     if not verdict:
         raise Refused(f"the cluster is not healthy: {'; '.join(verdict.reasons)}", hint="inv status")
-    told = run.fleet.all(lambda host: host.run(layout.script("prelude", "client") + LOOK).stdout)
+    told = run.fleet.all(lambda host: host.client(layout.script("prelude", "client") + LOOK).stdout)
     return {name: parse(told[name], view) for name, view in views.items() if isinstance(view, View)}
 
 
@@ -106,7 +106,7 @@ def _defragment(host: Host, used: int) -> bool:
     """False when etcdctl would not wait any longer."""
     patience = 60 + 20 * used / (1 << 30)
     script = layout.script("client") + '\nclient --command-timeout="$1s" defrag'
-    done = host.run(script, f"{patience:.0f}", timeout=patience + 60, check=False)
+    done = host.client(script, f"{patience:.0f}", timeout=patience + 60, check=False)
     if done.rc != 0 and not any(said in done.stderr for said in (etcd.TIMED_OUT, "DeadlineExceeded", "timed out")):
         words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
         raise HostError(f"did not defragment: {words[0] if words else f'etcdctl ended with {done.rc}'}")

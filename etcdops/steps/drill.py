@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from etcdops.snapshots import content
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof
 from etcdops.snapshots.store import chunks_of, workspace
+from etcdops.snapshots.throwaway import certificates
 from etcdops.steps.snapshots import Source
 
 SECONDS = 1800  # that a drill may take, sending included
 START = 300  # seconds that the throw-away member may take to load its database
 PATIENCE = 10  # seconds for what is told to end
 
-# Receives the snapshot of $1 bytes on standard input, where there is room for it twice, and holds the drill there.
+# Receives certificates and the snapshot, of $1 bytes, on standard input, where there is room for it twice, and holds
+# the drill there.
 ON_HOST = r"""
 need=$(($1 * 22 / 10 + (256 << 20))) place=
 for dir in /var/tmp /var/lib/etcd; do
@@ -40,11 +43,12 @@ umask 077
 folder=$(mktemp -d "$place/.etcdops-drill.XXXXXXXX") || exit 1
 trap 'rm -rf -- "$folder"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
+IFS= read -r ca && IFS= read -r pair || exit 1 # for files/throwaway.sh
 head --bytes="$1" >"$folder/snapshot.db" || exit 1
 shift
 programs=$1
 shift
-sh -c "$DRILL" drill "$programs" "$folder/snapshot.db" "$folder" "$@"
+printf '%s\n' "$ca" "$pair" | sh -c "$DRILL" drill "$programs" "$folder/snapshot.db" "$folder" "$@"
 """
 
 
@@ -120,11 +124,11 @@ def _here(programs: Path, path: Path, work: Path, words: list[str]) -> str:
     environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
     with subprocess.Popen(
         ["sh", "-c", script, "drill", programs, path.absolute(), work, *words],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True, errors="replace", env=environment, start_new_session=True,
     ) as process:  # fmt: skip
         try:
-            said, complaint = process.communicate(timeout=SECONDS)
+            said, complaint = process.communicate(certificates().decode(), timeout=SECONDS)
         except subprocess.TimeoutExpired:
             raise OpsError(
                 f"the drill has not ended within {SECONDS // 60} min",
@@ -155,8 +159,9 @@ def _there(run: Run, path: Path, proof: Proof, words: list[str]) -> tuple[str, s
     able.sort(key=lambda name: bool((s := views[name].status) and s.is_leader))  # type: ignore[union-attr]
     name = able[0]
     script = f"DRILL=$(cat <<'END_OF_DRILL'\n{layout.script('throwaway', 'drill')}\nEND_OF_DRILL\n)\n{ON_HOST}"
+    stdin = chain((certificates(),), chunks_of(path))
     done = run.fleet.all(
-        lambda host: host.run(script, str(proof.size), layout.CURRENT, *words, stdin=chunks_of(path), timeout=SECONDS),
+        lambda host: host.run(script, str(proof.size), layout.CURRENT, *words, stdin=stdin, timeout=SECONDS),
         [name],
     )[name]
     return name, done.stdout

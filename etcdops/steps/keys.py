@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, BinaryIO
 
 from etcdops import layout
+from etcdops.credentials import Credentials
 from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable, UsageError
 from etcdops.run import Run
 from etcdops.ssh import Completed, Host
 
-SCRIPT = """command -v etcdctl >/dev/null || { echo 'Error: nothing is deployed here; inv deploy' >&2; exit 127; }
-exec etcdctl "$@"
+SCRIPT = f"""command -v etcdctl >/dev/null || {{ echo 'Error: nothing is deployed here; inv deploy' >&2; exit 127; }}
+{layout.script("client")}
+exec etcdctl $SECURE "$@"
 """
+# Those that take what they need from standard input, where it is not among their words.
+READS = {"put", "txn", "user", "watch"}
 # What etcd, etcdctl or SSH say when nobody knows whether a write came through.
 UNSURE = ("timed out", "deadline exceeded", "leader changed", "connection was lost", "took longer than", "no answer")
 DAY = 86400.0  # seconds
+CHUNK = 1 << 16  # bytes
 
 
 def keys(run: Run, prefix: str, limit: int) -> None:
@@ -67,9 +73,15 @@ def etcdctl(run: Run) -> int:
         raise UsageError("no command for etcdctl", hint="write it after two dashes: inv etcdctl -- member list")
     # As it comes, so that `watch` can be watched; and for as long as it takes.
     relay = (_writer(sys.stdout.buffer), _writer(sys.stderr.buffer))
-    reads = run.words[0] in {"put", "txn"} and not sys.stdin.isatty()
-    stdin = sys.stdin.buffer.read() if reads else b""
+    reads = not READS.isdisjoint(run.words) and not sys.stdin.isatty()
+    stdin = _chunks(sys.stdin.buffer) if reads else b""
     return _ask(run, list(run.words), stdin, relay=relay, timeout=DAY).rc
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """As they come: who writes there may wait for an answer, or never come to an end."""
+    while chunk := os.read(stream.fileno(), CHUNK):
+        yield chunk
 
 
 def _writer(stream: BinaryIO) -> Callable[[bytes], None]:
@@ -80,30 +92,23 @@ def _writer(stream: BinaryIO) -> Callable[[bytes], None]:
     return write
 
 
-def connection(run: Run) -> list[str]:
-    """etcdctl's words for reaching the whole cluster from one of its hosts."""
+def endpoints(run: Run) -> str:
+    """etcdctl's flag for reaching the whole cluster from one of its hosts."""
     scheme = "https" if run.config.cluster.tls else "http"
-    endpoints = ",".join(member.url(scheme, layout.CLIENT_PORT) for member in run.config.members)
-    if not run.config.cluster.tls:
-        return [f"--endpoints={endpoints}"]
-    return [
-        f"--endpoints={endpoints}",
-        f"--cacert={layout.CLIENT_CA}",
-        f"--cert={layout.SERVER}",
-        f"--key={layout.SERVER_KEY}",
-    ]
+    return f"--endpoints={','.join(member.url(scheme, layout.CLIENT_PORT) for member in run.config.members)}"
 
 
-def _ask(run: Run, words: list[str], stdin: bytes = b"", **how: Any) -> Completed:
+def _ask(run: Run, words: list[str], stdin: bytes | Iterable[bytes] = b"", **how: Any) -> Completed:
     """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster.
 
     Once it has begun on one host it is never begun on another: half-done, it may have changed something.
     """
     given = {word.partition("=")[0] for word in words}
-    own = [word for word in connection(run) if word.partition("=")[0] not in given]
+    own = [] if "--endpoints" in given else [endpoints(run)]
+    who = Credentials() if "--user" in given else run.credentials
 
     def work(host: Host) -> Completed:
-        return host.run(SCRIPT, *own, *words, stdin=stdin, check=False, **how)
+        return host.run(SCRIPT, *own, *words, stdin=who.before(stdin), check=False, **how)
 
     failed: list[OpsError] = []
     for name in run.names:
@@ -139,6 +144,8 @@ def _json(run: Run, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
     if done.rc != 0 or not isinstance(value, dict):
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
         message = lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}"
+        if denied := run.credentials.refusal(message):
+            raise denied
         raise OpsError(message, hint="" if done.rc == 127 else "inv status")
     return value
 

@@ -38,7 +38,9 @@ def hand_over(run: Run, views: gate.Views, leader: str, target: str) -> float:
     began = time.monotonic()
 
     def work(host: Host) -> None:
-        done = host.run(layout.script("client") + '\nclient --command-timeout=10s move-leader "$1"', id_, check=False)
+        done = host.client(
+            layout.script("client") + '\nclient --command-timeout=10s move-leader "$1"', id_, check=False
+        )
         if done.rc != 0:
             words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
             why = words[-1].removeprefix("Error: ") if words else f"etcdctl ended with {done.rc}"

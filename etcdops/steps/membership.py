@@ -26,7 +26,7 @@ from etcdops.steps import delivery, leader, schedule
 
 OWN = (  # of a member on its host; the identity last: as long as it is there, the unit's guard holds
     layout.UNIT, layout.CONF, layout.SERVER_KEY, layout.SERVER, layout.PEER_KEY, layout.PEER,
-    layout.CLIENT_CA, layout.PEER_CA, layout.TRUST, layout.IDENTITY,
+    layout.CLIENT_KEY, layout.CLIENT, layout.CLIENT_CA, layout.PEER_CA, layout.TRUST, layout.IDENTITY,
 )  # fmt: skip
 FRESH = 15.0  # seconds: etcd counts a peer as there once it has been connected for 5 of them
 BY_HAND = f"systemctl disable --now etcd etcdops-backup.timer; rm -r {layout.CONF_DIR}"
@@ -272,7 +272,7 @@ def _leave(run: Run, removal: Removal, member: ClusterMember) -> None:
 def _remove(host: Host, id_: int) -> str:
     """`member remove` on this host; why not, in etcdctl's words, else ''."""
     script = layout.script("client") + '\nclient --command-timeout=10s member remove "$1"'
-    done = host.run(script, f"{id_:x}", check=False)
+    done = host.client(script, f"{id_:x}", check=False)
     words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
     return words[-1].removeprefix("Error: ") if done.rc and words else ""
 

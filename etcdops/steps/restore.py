@@ -131,8 +131,11 @@ def _outsiders(run: Run, cluster: Cluster) -> list[Refused]:
 
 def _answers(host: Host, urls: Sequence[str]) -> bool:
     """Whether an etcd that can be reached from ``host`` answers there, healthy or not."""
-    script = layout.script("client") + '\n$CLIENT --endpoints="$1" --command-timeout=3s endpoint status >/dev/null 2>&1'
-    return host.run(script, ",".join(urls), check=False).rc == 0
+    script = (
+        layout.script("client")
+        + '\netcdctl --endpoints="$1" $SECURE --dial-timeout=4s --command-timeout=3s endpoint status >/dev/null 2>&1'
+    )
+    return host.client(script, ",".join(urls), check=False).rc == 0
 
 
 def _has_ended(run: Run, cluster: Cluster, source: Source) -> bool:
@@ -175,6 +178,8 @@ def _show(run: Run, cluster: Cluster, source: Source) -> None:
     if proof.raw:
         head += "; a raw database: nothing vouches for its content"
     run.ui.line(head)
+    if proof.auth_enabled:
+        run.ui.line("authentication is on in it: its users come back, with the passwords of that time")
     if not cluster.views:
         running = ", ".join(cluster.running)
         run.ui.line(

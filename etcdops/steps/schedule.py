@@ -5,12 +5,15 @@ The same three moves as deploy: what the hosts have, what they should have, the 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from etcdops import __version__, apply, guards, layout
 from etcdops import schedule as timetable
 from etcdops.config import Config
+from etcdops.credentials import PASSWORD
 from etcdops.desired import render
+from etcdops.errors import Refused
 from etcdops.facts import HostFacts, gather
 from etcdops.plan import ETCD, Change, Directory, File, Link, Resource, diff
 from etcdops.run import Run
@@ -56,7 +59,7 @@ def schedule(run: Run) -> None:
     """Put the timer on every host, and start it; a host that has it as it should be is left alone."""
     wanted = resources(run.config)
     facts = _look(run)
-    guards.refuse(finding for fact in facts.values() for finding in guards.unready(run.config, fact))
+    guards.refuse(finding for fact in facts.values() for finding in _unready(run.config, fact))
     changes = {name: diff(wanted, fact) for name, fact in facts.items()}
     starts = {name: why for name in facts if (why := _start(facts[name], changes[name]))}
     lines = {name: [str(each) for each in changes[name]] for name in facts}
@@ -99,6 +102,18 @@ def _look(run: Run) -> dict[str, HostFacts]:
     facts = run.fleet.all(lambda host: gather(host, *paths, also=("schedule",)))
     guards.refuse(finding for fact in facts.values() for finding in guards.other_member(run.config, fact))
     return facts
+
+
+def _unready(config: Config, facts: HostFacts) -> Iterator[Refused]:
+    yield from guards.unready(config, facts)
+    if config.cluster.tls and layout.CLIENT not in facts.paths:
+        yield Refused(f"{layout.CLIENT} is not there yet", host=facts.name, hint="inv distribute")
+    if config.auth.user and not config.cluster.tls:
+        yield Refused(
+            f"without TLS a backup needs the password of {config.auth.user}, and none is left on a host",
+            host=facts.name,
+            hint=f"inv backup in cron here instead, with {PASSWORD}",
+        )
 
 
 def _start(facts: HostFacts, changes: tuple[Change, ...]) -> str:

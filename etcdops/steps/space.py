@@ -73,7 +73,7 @@ def _look(run: Run) -> tuple[dict[str, Database], list[Alarm]]:
 
 
 def _trial(host: Host) -> None:
-    host.run(layout.script("client") + TRIAL)
+    host.client(layout.script("client") + TRIAL)
 
 
 def _table(found: Mapping[str, Database], raised: list[Alarm]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

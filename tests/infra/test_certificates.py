@@ -23,6 +23,7 @@ FILES = {
     f"{SSL}/peer-ca.pem": (0o644, "root", "root"),
     f"{SSL}/server.pem": (0o600, "etcd", "etcd"),
     f"{SSL}/peer.pem": (0o600, "etcd", "etcd"),
+    f"{SSL}/client.pem": (0o600, "etcd", "etcd"),
 }
 PORTS = {"server": 2379, "peer": 2380}
 AUTHORITY = {"server": "ca.pem", "peer": "peer-ca.pem"}
@@ -70,7 +71,8 @@ def test_folder(host: Host) -> None:
     folder = host.file(SSL)
     assert (oct(folder.mode), folder.user, folder.group) == ("0o750", "root", "etcd")
     assert sorted(folder.listdir()) == [
-        "ca.pem", "peer-ca.pem", "peer-key.pem", "peer.pem", "server-key.pem", "server.pem", "trust.env",
+        "ca.pem", "client-key.pem", "client.pem", "peer-ca.pem", "peer-key.pem", "peer.pem", "server-key.pem",
+        "server.pem", "trust.env",
     ]  # fmt: skip
     assert host.file(f"{SSL}/server-key.pem").linked_to == f"{SSL}/server.pem"
     assert host.file(f"{SSL}/peer-key.pem").linked_to == f"{SSL}/peer.pem"

@@ -85,7 +85,7 @@ MISTAKES = {
     "unknown key, near": (section("clutser: 1"), ["3: clutser: unknown key; did you mean 'cluster'?"]),
     "unknown key, far": (
         section("etcd: 1"),
-        ["3: etcd: unknown key; known: cluster, members, ssh, release, pki, backup"],
+        ["3: etcd: unknown key; known: cluster, members, ssh, release, pki, auth, backup"],
     ),
     "unknown key of a section": (cluster("tsl: true"), ["4: cluster.tsl: unknown key; did you mean 'tls'?"]),
     "unknown key of a member": (
@@ -94,7 +94,7 @@ MISTAKES = {
     ),
     "our own word for the file": (
         section("path: /etc/passwd"),
-        ["3: path: unknown key; known: cluster, members, ssh, release, pki, backup"],
+        ["3: path: unknown key; did you mean 'auth'?"],
     ),
     "duplicate key": (cluster("name: d"), ["4: name: stands here twice, first in line 2"]),
     "duplicate section": (
@@ -107,7 +107,7 @@ MISTAKES = {
     "invisible key": (
         section('"a\\nb": 1'),
         [
-            "3: 'a\\nb': unknown key; known: cluster, members, ssh, release, pki, backup",
+            "3: 'a\\nb': unknown key; known: cluster, members, ssh, release, pki, auth, backup",
         ],
     ),
     # kinds of value

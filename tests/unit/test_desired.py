@@ -43,7 +43,13 @@ def ca(name: str) -> bytes:
     return f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n".encode()
 
 
-PKI = MemberPki(ca("client"), ca("peer"), Pair(b"server\n", b"server key\n"), Pair(b"peer\n", b"peer key\n"))
+PKI = MemberPki(
+    ca("client"),
+    ca("peer"),
+    Pair(b"server\n", b"server key\n"),
+    Pair(b"peer\n", b"peer key\n"),
+    client=Pair(b"client\n", b"client key\n"),
+)
 TRUST = b"""\
 # For the environment of etcd, which reads its CA files at start only
 ETCDOPS_CLIENT_CA=948fe603f61dc036
@@ -283,6 +289,8 @@ def test_distribute() -> None:
         File("/etc/etcd/ssl/trust.env", TRUST),
         File("/etc/etcd/ssl/server.pem", b"server\nserver key\n", 0o600, ETCD),
         Link("/etc/etcd/ssl/server-key.pem", "server.pem"),
+        File("/etc/etcd/ssl/client.pem", b"client\nclient key\n", 0o600, ETCD),
+        Link("/etc/etcd/ssl/client-key.pem", "client.pem"),
         File("/etc/etcd/ssl/peer.pem", b"peer\npeer key\n", 0o600, ETCD),
         Link("/etc/etcd/ssl/peer-key.pem", "peer.pem"),
     ]
@@ -290,7 +298,7 @@ def test_distribute() -> None:
 
 def test_distribute_before_the_certificates_exist() -> None:
     resources = desired.distribute(want(config(), pki=MemberPki(None, None, None, None)))
-    assert [each.content for each in resources if isinstance(each, File)] == 5 * [None]
+    assert [each.content for each in resources if isinstance(each, File)] == 6 * [None]
 
 
 def test_distribute_of_a_plain_http_cluster() -> None:

@@ -171,8 +171,11 @@ def test_an_etcd_that_does_not_get_ready(fakes: Path) -> None:
 def test_a_drill_that_is_ended_leaves_nothing(
     fakes: Path, monkeypatch: pytest.MonkeyPatch, cause: BaseException, seen: type[BaseException]
 ) -> None:
-    def communicate(process: subprocess.Popen[str], timeout: int) -> tuple[str, str]:
+    def communicate(process: subprocess.Popen[str], stdin: str, timeout: int) -> tuple[str, str]:
         assert timeout == drill.SECONDS
+        assert process.stdin
+        process.stdin.write(stdin)
+        process.stdin.flush()
         for _ in range(600):
             if (fakes / "asked").exists() and (fakes / "etcd").exists() and (fakes / "etcd").read_text():
                 raise cause

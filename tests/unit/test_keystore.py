@@ -30,6 +30,7 @@ from etcdops.pki import CA, LeafRequest, Pair
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
 YEAR = 365 * DAY
+ROLES = ("server", "peer", "client")  # of what a member has
 ONE = [Member(name="etcd01", address="198.18.40.11")]
 THREE = [*ONE, Member(name="etcd02", address="198.18.40.12"), Member(name="etcd03", address="2001:db8::13")]
 CAS = {"ca.pem", "ca-key.pem", "peer-ca.pem", "peer-ca-key.pem"}
@@ -98,14 +99,13 @@ def test_what_gen_ca_and_gen_server_cert_make(store: Keystore) -> None:
     store.make_ca(NOW)
     assert files(store).keys() == CAS
     assert store.make_leaves(THREE, NOW) == planned
-    members = {
-        f"members/{m.name}/{role}{key}.pem" for m in THREE for role in ("server", "peer") for key in ("", "-key")
-    }
+    members = {f"members/{m.name}/{role}{key}.pem" for m in THREE for role in ROLES for key in ("", "-key")}
     assert files(store).keys() == CAS | members | {"client.pem", "client-key.pem"}
     names = [item.path for item in planned]
-    assert names[:2] == ["members/etcd01/server.pem", "members/etcd01/peer.pem"]
+    assert names[:3] == [f"members/etcd01/{role}.pem" for role in ROLES]
     assert names[-1] == "client.pem" and {item.action for item in planned} == {"make"}
-    assert inspect(files(store)["client.pem"]).common_name == "root"
+    for name in ("client.pem", "members/etcd02/client.pem"):
+        assert inspect(files(store)[name]).common_name == "root"
     cas = [inspect(files(store)[name]) for name in ("ca.pem", "peer-ca.pem")]
     assert len({ca.subject for ca in cas}) == len({ca.serial for ca in cas}) == 2
     assert {ca.not_after for ca in cas} == {NOW + timedelta(hours=87600)}
@@ -127,6 +127,7 @@ def test_other_settings_leave_what_is_valid_alone(full: Keystore) -> None:
     assert [item.path for item in added if item.action == "make"] == [
         "members/etcd02/server.pem",
         "members/etcd02/peer.pem",
+        "members/etcd02/client.pem",
     ]
     made = files(full)
     assert inspect(made["members/etcd02/server.pem"]).not_after == NOW + DAY
@@ -170,7 +171,7 @@ def test_modes_under_any_umask(store: Keystore, hostile_umask: None, monkeypatch
     monkeypatch.setattr(os, "fchmod", look)
     store.make_ca(NOW)
     store.make_leaves(ONE, NOW)
-    assert len(born) == 10 and not any(mode & 0o077 for mode in born)
+    assert len(born) == 12 and not any(mode & 0o077 for mode in born)
     for path in [store.folder, *store.folder.rglob("*")]:
         wanted = 0o700 if path.is_dir() else 0o600 if path.name.endswith("-key.pem") else 0o644
         assert path.stat().st_mode & 0o777 == wanted, path
@@ -223,9 +224,9 @@ def test_a_damaged_leaf_alone_is_issued_again(full: Keystore, damage: Callable[[
 
 def test_a_member_that_moved_gets_new_leaves(full: Keystore) -> None:
     moved = [Member(name="etcd01", address="198.18.40.99")]
-    server, peer, client = full.make_leaves(moved, NOW)
+    server, peer, client, operators = full.make_leaves(moved, NOW)
     assert (server.action, server.why) == ("renew", "it does not cover 198.18.40.99")
-    assert (peer.action, client.action) == ("renew", "keep")
+    assert (peer.action, client.action, operators.action) == ("renew", "keep", "keep")
     got = full.member_files(ONE[0], NOW)
     assert (got.server, got.peer) == (None, None)
 
@@ -237,6 +238,7 @@ def test_a_new_ca_means_new_leaves(full: Keystore) -> None:
     assert actions(full.plan_leaves(ONE, NOW)) == {
         SERVER: "renew",
         "members/etcd01/peer.pem": "keep",
+        "members/etcd01/client.pem": "renew",
         "client.pem": "renew",
     }
     got = full.member_files(ONE[0], NOW)
@@ -246,7 +248,7 @@ def test_a_new_ca_means_new_leaves(full: Keystore) -> None:
     assert "gen-ca" in caught.value.hint
     assert actions(full.make_ca(NOW)) == {"ca.pem": "make", "peer-ca.pem": "keep"}
     reasons = {item.path: item.why for item in full.make_leaves(ONE, NOW) if item.action != "keep"}
-    assert reasons == dict.fromkeys((SERVER, "client.pem"), "this CA did not sign it")
+    assert reasons == dict.fromkeys((SERVER, "members/etcd01/client.pem", "client.pem"), "this CA did not sign it")
 
 
 @pytest.mark.parametrize(
@@ -479,7 +481,7 @@ def test_killed_anywhere_and_run_again_it_ends_in_the_same_place(tmp_path: Path)
         store.make_ca(NOW)
         store.make_leaves(ONE, NOW)
 
-    for at in range(1, 100):
+    for at in range(1, 150):
         store = Keystore(tmp_path / str(at), PkiSection())
         if not killed(at, lambda store=store: make(store)):  # type: ignore[misc]
             break
@@ -491,20 +493,20 @@ def test_killed_anywhere_and_run_again_it_ends_in_the_same_place(tmp_path: Path)
         for name, data in cas.items():
             assert files(store)[name] == data, "a key or CA that was in place is never lost"
         store.make_leaves(ONE, NOW)
-        members = {f"members/etcd01/{role}{key}.pem" for role in ("server", "peer") for key in ("", "-key")}
+        members = {f"members/etcd01/{role}{key}.pem" for role in ROLES for key in ("", "-key")}
         assert files(store).keys() == CAS | members | {"client.pem", "client-key.pem"}
         got = store.member_files(ONE[0], NOW)
         assert got.client_ca != got.peer_ca
         assert {item.action for item in store.make_ca(NOW) + store.make_leaves(ONE, NOW)} == {"keep"}
-    assert 30 < at < 99  # every step has had its turn
+    assert 30 < at < 149  # every step has had its turn
 
 
 def test_a_full_disk_leaves_the_folder_as_it_was(full: Keystore, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync = os.fsync
     full.make_leaves(THREE[:2], NOW)
     before = files(full)
-    new = {f"members/etcd03/{name}.pem" for name in ("server", "server-key", "peer", "peer-key")}
-    for good in range(6):
+    new = {f"members/etcd03/{role}{key}.pem" for role in ROLES for key in ("", "-key")}
+    for good in range(8):
         left = good
 
         def failing(handle: int) -> None:
@@ -519,9 +521,9 @@ def test_a_full_disk_leaves_the_folder_as_it_was(full: Keystore, monkeypatch: py
             with pytest.raises(OpsError, match=r"cannot be written: No space left on device") as caught:
                 full.make_leaves(THREE, NOW)
         assert caught.value.exit_code == 1 and caught.value.hint
-        # Four files and their folder; what fails after that finds everything in place.
+        # Six files and their folder; what fails after that finds everything in place.
         assert files(full).items() >= before.items()
-        assert files(full).keys() - before.keys() == (new if good == 5 else set())
+        assert files(full).keys() - before.keys() == (new if good == 7 else set())
     assert {item.action for item in full.make_leaves(THREE, NOW)} == {"keep"}
 
 

@@ -1,0 +1,265 @@
+"""Every task on clusters with authentication on: root by certificate, a user by password, those who are not let in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.hosts import NAMES, Hosts, Project
+from tests.lab import kept
+from tests.lab.test_schedule import one
+
+WORD = "ETCDOPS_ETCD_PASSWORD"
+SECRET = 'r00t:\\"$x`'
+# Stands before the real etcdctl: notes the arguments of all processes of the host.
+SPY = """#!/bin/sh
+cat /proc/[0-9]*/cmdline >>/run/test-argv 2>/dev/null
+exec /usr/local/bin/etcdctl "$@"
+"""
+# Says no to one command, which it has been told.
+BROKEN = """#!/bin/sh
+case "$*" in *'user get root'*) echo 'Error: etcdserver: permission denied' >&2; exit 1 ;; esac
+exec /usr/local/bin/etcdctl "$@"
+"""
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """A folder for the cluster with TLS (True), and one for that without."""
+    return {tls: tmp_path_factory.mktemp(f"auth-{tls}") for tls in (True, False)}
+
+
+SHARED: dict[str, Project] = {}
+
+
+def shared(hosts: Hosts, folder: Path, tls: bool) -> Project:
+    """The cluster of this module with authentication on, as it was left; deployed anew where it is gone."""
+    known = SHARED.get(str(folder))
+    if known is None or hosts.cluster is not known or not known.as_deployed():
+        known = Project(hosts, folder, tls=tls, auth={"user": "" if tls else "root"}, backup={"dir": "store"})
+        known.env = {} if tls else {WORD: SECRET}
+        known.deployed()
+        known.inv("auth-enable", "--yes").ok()
+        kept.fill(known, "first") if tls else known.inv("put", "/kept/first", "1").ok()
+        known.adopt()
+        SHARED[str(folder)] = hosts.cluster = known
+    return known
+
+
+@pytest.fixture
+def secure(hosts: Hosts, places: dict[bool, Path]) -> Project:
+    """Who shows a certificate is the user of its CN."""
+    return shared(hosts, places[True], tls=True)
+
+
+@pytest.fixture
+def plain(hosts: Hosts, places: dict[bool, Path]) -> Project:
+    """Without TLS: root, by password."""
+    return shared(hosts, places[False], tls=False)
+
+
+def is_on(project: Project) -> bool:
+    """Whether a member's own certificate, which names no user, is turned away."""
+    pair = "--cert=/etc/etcd/ssl/server.pem --key=/etc/etcd/ssl/server-key.pem"
+    return "denied" in project.etcdctl("etcd01", f"{pair} get /any 2>&1 | tail -n 1")
+
+
+def every_task(project: Project) -> None:
+    """The reading tasks and those that change something, one after the other."""
+    assert project.inv("status", "--json").ok().json()["healthy"]
+    for task in ("health", "members", "alarms", "check-data", "space", "keys"):
+        assert project.inv(task).ok().stderr in {"", "    every member holds the same\n"}, task
+    project.inv("put", "/auth/key", "value").ok()
+    assert project.inv("get", "/auth/key").ok().stdout == "value"
+    assert project.inv("keys", "--prefix=/auth/").ok().lines == ["/auth/key"]
+    assert project.inv("del", "/auth/key").ok().lines == ["1 deleted"]
+    assert project.inv("etcdctl", "--", "user", "get", "root").ok().lines[0] == "User: root"
+    project.inv("backup").ok()
+    assert project.inv("snapshot.verify", "latest", "--drill", "--json").ok().json()["drill"]["hash_as_in_cluster"]
+    project.inv("move-leader").ok()
+    project.inv("compact", "--keep=1").ok()
+    project.inv("defrag", "--force").ok()
+    project.inv("restart").ok()
+    assert project.inv("deploy", "--dry-run").ok().lines == ["nothing to do"]
+
+
+# Turning it on and off
+
+
+def test_on_and_off(cluster: Project, hosts: Hosts) -> None:
+    before = [f"etcd01  etcdctl {words}" for words in ("user add root", "user grant-role root root", "auth enable")]
+    assert cluster.inv("auth-enable", "--dry-run").ok().lines == before
+    cluster.refuses(3, "this needs a yes, and nobody can be asked here: Clients of ", task=["auth-enable"])
+    assert not is_on(cluster)
+    assert cluster.inv("auth-disable", "--yes").ok().lines == ["nothing to do: authentication is off"]
+
+    done = cluster.inv("auth-enable", "--yes").ok()
+    assert done.lines[-1] == f"authentication is on: proven on {', '.join(NAMES)}; the tasks are root, by certificate"
+    assert is_on(cluster)
+    again = cluster.inv("auth-enable").ok().lines
+    assert again == ["nothing to do: authentication is on, and the tasks are root, by certificate"]
+
+    assert cluster.inv("auth-disable", "--dry-run").ok().lines == ["etcd01  etcdctl auth disable"]
+    cluster.inv("auth-disable").failed(3, "Every client with a certificate of its CA can read and write all of ")
+    assert is_on(cluster)
+    assert cluster.inv("auth-disable", "--yes").ok().lines == ["authentication is off; users and roles stay"]
+    assert not is_on(cluster)
+    lines = cluster.inv("auth-enable", "--dry-run").ok().lines
+    assert lines == before[1:]  # root is there, and keeps its password
+
+
+def test_what_would_lock_us_out_is_refused(cluster: Project, hosts: Hosts) -> None:
+    hosts.sh("etcd02", "cp -a /etc/etcd/ssl/server.pem /etc/etcd/ssl/client.pem")
+    words = "refused: etcd02: the certificate of etcdctl here names etcd02, not root; inv deploy"
+    cluster.refuses(3, words, task=["auth-enable", "--yes"])
+    cluster.inv("deploy").ok()
+    hosts.sh("etcd03", "systemctl stop etcd")
+    cluster.refuses(3, "the cluster is not healthy: etcd03", task=["auth-enable", "--yes"])
+    cluster.inv("start").ok()
+
+
+def test_what_cannot_be_proven_is_taken_back(cluster: Project, hosts: Hosts) -> None:
+    hosts.put("etcd03", "/usr/local/sbin/etcdctl", BROKEN)
+    done = cluster.inv("auth-enable", "--yes").failed(1, "error: authentication was not turned on: ")
+    assert done.stderr.splitlines()[-1].endswith("; it is off, as before")
+    hosts.sh("etcd03", "rm /usr/local/sbin/etcdctl")
+    assert not is_on(cluster)
+    cluster.healthy()
+
+
+# Root, by certificate
+
+
+def test_every_task_by_certificate(secure: Project) -> None:
+    every_task(secure)
+
+
+def test_scheduled_backups_by_certificate(secure: Project, hosts: Hosts) -> None:
+    secure.inv("snapshot.schedule").ok()
+    one(hosts)
+    assert secure.inv("status", "--json").ok().json()["backup"]["overdue"] is False
+    assert secure.inv("auth-enable").ok()
+    secure.inv("snapshot.unschedule").ok()
+
+
+def test_restore_brings_the_authentication_of_the_snapshot(secure: Project) -> None:
+    secure.inv("backup").ok()
+    secure.inv("put", "/kept/later", "x").ok()
+    secure.inv("auth-disable", "--yes").ok()
+    done = secure.inv("restore", "latest", "--yes").ok()
+    assert "authentication is on in it" in done.stderr
+    assert is_on(secure)
+    assert "/kept/later" not in kept.keys(secure)
+    assert secure.inv("status", "--json").ok().json()["healthy"]
+    assert secure.inv("deploy", "--dry-run").ok().lines == ["nothing to do"]
+    secure.adopt()
+
+
+def test_a_password_instead(secure: Project, hosts: Hosts) -> None:
+    for words, stdin in ((["user", "add", "ops", "--interactive=false"], b"0ps\n"), (["user", "grant-role"], b"")):
+        ops = [] if "add" in words else ["ops", "root"]
+        secure.inv("etcdctl", "--", *words, *ops, stdin=stdin).ok()
+    with secure.changed("auth", user="ops"):
+        words = f"error: etcd wants a password for ops; run this in a terminal, or set {WORD}\n"
+        for task in (["status"], ["get", "/kept/first/more0"], ["deploy"]):
+            assert secure.inv(*task).failed(2).stderr.removeprefix("==> Look at etcd01, etcd02, etcd03\n") == words
+        shown = secure.terminal("keys", answers={"[etcd] password for ops: ": "0ps"})
+        assert shown.code == 0
+        assert "/kept/" in shown.stdout
+        secure.env = {WORD: "wrong"}
+        for task in (
+            ["status"],
+            ["get", "/kept/first/more0"],
+            ["deploy"],
+            ["restart"],
+            ["recover", "--yes"],
+            ["backup"],
+        ):
+            done = secure.inv(*task).failed(1)
+            assert done.stderr.splitlines()[-1].startswith("error: etcd does not take the password of ops; run the ")
+        secure.env = {WORD: "0ps"}
+        assert secure.inv("get", "/kept/first/more0").ok().stdout == "first"
+        assert secure.inv("status", "--json").ok().json()["healthy"]
+        own = secure.inv("etcdctl", "--", "--user=ops:no", "get", "/any")
+        assert (own.code, own.stderr.splitlines()[-1]) == (
+            2,
+            "Error: etcdserver: authentication failed, invalid user ID or password",
+        )
+    secure.env = {}
+    secure.inv("etcdctl", "--", "user", "revoke-role", "ops", "root").ok()
+    secure.env = {WORD: "0ps"}
+    with secure.changed("auth", user="ops"):
+        secure.inv("get", "/kept/first/more0").failed(
+            1, "etcd does not let ops do this; the tasks need a user with the role"
+        )
+    secure.env = {}
+
+
+def test_recover_with_authentication(secure: Project, hosts: Hosts) -> None:
+    """The last of this cluster: its quorum is lost for good."""
+    before = kept.keys(secure)
+    for name in ("etcd01", "etcd03"):
+        hosts.lab.off(name)
+    secure.inv("recover", "--yes").ok()
+    with secure.changed("ssh", connect_timeout=1):
+        assert "etcd02" in secure.inv("health").failed(4).stdout
+    pair = "--cert=/etc/etcd/ssl/server.pem --key=/etc/etcd/ssl/server-key.pem"
+    assert kept.keys(secure, "etcd02") == before
+    assert "denied" in secure.etcdctl("etcd02", f"{pair} get /any 2>&1 | tail -n 1")
+
+
+# Root, by password
+
+
+def test_without_tls_nobody_is_root_by_itself(project: object, hosts: Hosts, tmp_path: Path) -> None:
+    new = Project(hosts, tmp_path, tls=False, auth={})
+    new.inv("deploy").ok()
+    words = ("without TLS no certificate says who the tasks are; set auth.user in config.yaml", WORD)
+    new.refuses(3, *words, task=["auth-enable", "--yes"])
+    new.inv("snapshot.schedule").ok()
+    with new.changed("auth", user="root"):
+        new.inv("auth-enable", "--yes").failed(2, "etcd wants a password for root")
+        new.env = {WORD: "two words"}
+        words = ("the password has a blank", "etcd01, etcd02, etcd03: its own backups would fail")
+        new.refuses(3, *words, task=["auth-enable", "--yes"])
+        new.inv("snapshot.unschedule").ok()
+        new.env = {}
+        prompts = {"[etcd] password for root: ": "typed", "[etcd] root's once more: ": "mistyped"}
+        assert "the two passwords for root differ" in new.terminal("auth-enable", "--yes", answers=prompts).stdout
+        prompts["[etcd] root's once more: "] = "typed"
+        assert new.terminal("auth-enable", "--yes", answers=prompts).code == 0
+    new.inv("status").failed(1, "error: authentication is on, and we came without a user; set auth.user in config.yaml")
+
+
+def test_every_task_by_password(plain: Project, hosts: Hosts) -> None:
+    hosts.each(
+        f"cat >/usr/local/sbin/etcdctl <<'END'\n{SPY}END\nchmod 755 /usr/local/sbin/etcdctl; rm -f /run/test-argv"
+    )
+    every_task(plain)
+    argv = hosts.each("tr '\\0' ' ' </run/test-argv")
+    hosts.each("rm -f /usr/local/sbin/etcdctl")
+    for name in NAMES:
+        assert "endpoint status" in argv[name]
+        assert SECRET not in argv[name]
+    files = "grep -rlF 'r00t:' /run /tmp /var /etc /root --exclude-dir=default.etcd 2>/dev/null"
+    assert set(hosts.each(f"{files}; journalctl | grep -cF 'r00t:'; true").values()) == {"0"}
+    plain.inv("snapshot.schedule").failed(3, "without TLS a backup needs the password of root")
+
+
+def test_restore_by_password(plain: Project) -> None:
+    plain.inv("backup").ok()
+    plain.inv("put", "/kept/later", "x").ok()
+    plain.inv("restore", "latest", "--yes").ok()
+    assert plain.inv("keys", "--prefix=/kept/").ok().lines == ["/kept/first"]
+    with plain.changed("auth", user=""):
+        plain.inv("health").failed(1, "authentication is on, and we came without a user")
+    plain.adopt()
+
+
+def test_off_again_by_password(plain: Project) -> None:
+    assert plain.inv("auth-disable", "--yes").ok()
+    with plain.changed("auth", user=""):
+        plain.inv("health").ok()
+    assert plain.inv("auth-enable", "--dry-run").ok().lines[0] == "etcd01  etcdctl user passwd root"
+    plain.inv("auth-enable", "--yes").ok()

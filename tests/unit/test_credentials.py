@@ -1,0 +1,163 @@
+"""Who we are to etcd: where the password comes from, how it reaches etcdctl on a host, what etcd's refusals mean."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from etcdops import credentials, layout
+from etcdops.credentials import PASSWORD, ROOT, Credentials, Denied, obtain
+from etcdops.errors import UsageError
+from etcdops.snapshots import fit, throwaway
+from etcdops.steps import auth
+from tests.unit import build, snapshots
+from tests.unit.test_fit import proof
+
+SECRET = 'a "b" \\ $HOME `id`'
+
+
+@pytest.fixture(autouse=True)
+def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PASSWORD, raising=False)
+
+
+def test_without_a_user_nobody_is_asked() -> None:
+    def ask(prompt: str) -> str:
+        raise AssertionError(prompt)
+
+    assert obtain("", ask) == Credentials()
+
+
+def test_password_from_the_environment_else_from_a_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = []
+
+    def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return "typed"
+
+    assert obtain("ops", ask) == Credentials("ops", "typed")
+    monkeypatch.setenv(PASSWORD, SECRET)
+    assert obtain("ops", ask) == Credentials("ops", SECRET)
+    assert prompts == ["[etcd] password for ops: "]
+    assert SECRET not in repr(obtain("ops", ask))
+
+
+@pytest.mark.parametrize("password", ["", "two\nlines"])
+def test_password_that_is_none(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PASSWORD, password)
+    with pytest.raises(UsageError) as caught:
+        obtain("ops", None)
+    assert PASSWORD in caught.value.hint
+    assert password == "" or password not in str(caught.value)
+
+
+def test_a_new_password_is_typed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    who = Credentials("ops", "typed")
+    credentials.confirm(who, lambda prompt: "typed")
+    credentials.confirm(Credentials(), lambda prompt: "anything")
+    with pytest.raises(UsageError, match="the two passwords for ops differ"):
+        credentials.confirm(who, lambda prompt: "mistyped")
+    monkeypatch.setenv(PASSWORD, "typed")
+    credentials.confirm(who, lambda prompt: "not asked")
+
+
+@pytest.mark.parametrize("who", [Credentials(), Credentials("ops", SECRET)], ids=["certificate", "password"])
+@pytest.mark.parametrize("chunks", [False, True])
+def test_user_and_password_reach_etcdctl_in_its_environment_and_the_rest_of_stdin(
+    tmp_path: Path, who: Credentials, chunks: bool
+) -> None:
+    fake = tmp_path / "etcdctl"
+    fake.write_text('#!/bin/sh\nprintf "[%s]" "$@" "${ETCDCTL_USER-none}" "${ETCDCTL_PASSWORD-none}"; exec /bin/cat\n')
+    fake.chmod(0o755)
+    given = who.before(iter([b"the ", b"value"]) if chunks else b"the value")
+    stdin = given if isinstance(given, bytes) else b"".join(given)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"{layout.script('client')}\nclient put /a"],
+        env={"PATH": str(tmp_path)},
+        input=stdin,
+        capture_output=True,
+    )
+    user, password = (who.user, who.password) if who.user else ("none", "none")
+    assert done.stdout.decode().endswith(f"[put][/a][{user}][{password}]the value")
+    assert SECRET not in done.stdout.decode().partition("[put]")[0]
+
+
+def test_nothing_goes_ahead_where_nothing_is_sent() -> None:
+    """An empty standard input says the same as two empty lines, and costs no packet."""
+    assert Credentials().before(b"") == b""
+
+
+@pytest.mark.parametrize("complaint", credentials.DENIALS)
+def test_what_a_refusal_means(complaint: str) -> None:
+    denied = Credentials("ops", SECRET).refusal(f"etcdserver: {complaint}")
+    assert isinstance(denied, Denied)
+    assert denied.exit_code == 1
+    assert denied.hint
+    assert SECRET not in str(denied)
+
+
+def test_any_other_trouble_is_no_refusal() -> None:
+    assert Credentials().refusal("context deadline exceeded") is None
+
+
+# What auth-enable does
+
+
+def words(who: Credentials, *users: str) -> list[str]:
+    return [str(action) for action in auth.plan(who, Credentials(ROOT, "spare"), list(users))]
+
+
+GRANT = "etcdctl user grant-role root root"
+ENABLE = "etcdctl auth enable"
+OPS = Credentials("ops", "given")
+
+
+@pytest.mark.parametrize(
+    ("who", "users", "expected"),
+    [
+        (Credentials(), [], ["etcdctl user add root", GRANT, ENABLE]),
+        (Credentials(), ["root", "app"], [GRANT, ENABLE]),
+        (Credentials(ROOT, "given"), [], ["etcdctl user add root", GRANT, ENABLE]),
+        (Credentials(ROOT, "given"), ["root"], ["etcdctl user passwd root", GRANT, ENABLE]),
+        (
+            OPS,
+            [],
+            ["etcdctl user add root", "etcdctl user add ops", GRANT, GRANT.replace("role root", "role ops"), ENABLE],
+        ),
+        (OPS, ["root", "ops"], ["etcdctl user passwd ops", GRANT, GRANT.replace("role root", "role ops"), ENABLE]),
+    ],
+)
+def test_what_is_done_and_in_which_order(who: Credentials, users: list[str], expected: list[str]) -> None:
+    assert words(who, *users) == expected
+
+
+def test_the_given_password_is_set_and_stands_in_no_argument() -> None:
+    actions = auth.plan(Credentials(ROOT, "given"), Credentials(ROOT, "spare"), [])
+    assert [action.stdin for action in actions if action.stdin] == [b"given\n"]
+    assert "given" not in " ".join(word for action in actions for word in action.words)
+
+
+# Snapshots
+
+
+@pytest.mark.parametrize(("tls", "user", "refused"), [(True, "", False), (False, "root", False), (False, "", True)])
+def test_a_snapshot_with_authentication(tls: bool, user: str, refused: bool) -> None:
+    snapshot = proof("large")
+    assert snapshot.auth_enabled
+    config = build.config(tls=tls).model_copy(update={"auth": build.config().auth.model_copy(update={"user": user})})
+    found = [each.message for each in fit.findings(config, snapshot, snapshots.manifest(cluster="etcd-cluster"), "")]
+    assert any("authentication is on" in message for message in found) is refused
+
+
+def test_certificates_of_a_throw_away_etcd(tmp_path: Path) -> None:
+    """Two lines, which files/throwaway.sh makes files of."""
+    body = f'programs=x seconds=1\n{layout.script("throwaway")}\necho "$ca" | base64 -d; echo "$pair" | base64 -d\n'
+    done = subprocess.run(
+        ["/bin/sh", "-c", body], input=throwaway.certificates(), capture_output=True, env={"PATH": os.defpath}
+    )
+    pem = done.stdout.decode()
+    assert (pem.count("BEGIN CERTIFICATE"), pem.count("PRIVATE KEY-----\n")) == (2, 2)
+    assert throwaway.certificates() != throwaway.certificates()
