@@ -126,6 +126,27 @@ def members(run: Run) -> None:
     steps.health.members(run)
 
 
+@task("json")
+def doctor(run: Run) -> None:
+    """Everything that an expert would look at; exit 5.
+
+    Members and what they agree on, configuration and releases against what runs, alarms, space, disks, network,
+    clocks, certificates on disk and as served, start at boot, backups: each in a line, with what to do. Always
+    answers, whatever is down; changes nothing.
+    """
+    steps.doctor.doctor(run)
+
+
+@task("json")
+def check(run: Run) -> None:
+    """Are the hosts fit for a cluster? Before deploy; exit 5.
+
+    Machine, names, clocks, space, ports, who reaches whom, the disk's speed (a trial file of half a megabyte, removed
+    again), accounts, the release and the certificates here. All that deploy would refuse, and more.
+    """
+    steps.doctor.check(run)
+
+
 @task("dry_run", help={"to": "The member that is to lead [the voter that is furthest]"})
 def move_leader(run: Run, to: str = "") -> None:
     """Hand the lead to another member."""
@@ -459,6 +480,8 @@ ns = Collection(
     health,
     status,
     members,
+    doctor,
+    check,
     move_leader,
     remove_member,
     check_data,

@@ -126,21 +126,36 @@ def gather(host: Host, *paths: str, also: tuple[str, ...] = ()) -> HostFacts:
 
     ``Denied`` if the etcd there does not let us in.
     """
-    head = f"QUERIES='health status members' WAIT={WAIT}"
-    script = "\n".join((head, layout.script("prelude", "host", *also, "client", "etcd")))
-    before = time.time()
-    done = host.client(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
-    facts = parse(host.name, done.stdout, asked=before, answered=time.time())
+    facts = ask(host, *paths, also=also).facts
     if denied := host.credentials.refusal(facts.view.complaint):
         raise denied
     return facts
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What the scripts said: all of it, and the facts in it."""
+
+    text: str
+    facts: HostFacts
+
+
+def ask(host: Host, *paths: str, also: tuple[str, ...] = (), head: str = "") -> Answer:
+    """``gather``, for the one who reads what the scripts ``also`` say by himself, and whether we were let in; ``head``
+    sets variables for them."""
+    queries = f"QUERIES='health status members' WAIT={WAIT}"
+    script = "\n".join((queries, head, layout.script("prelude", "host", *also, "client", "etcd")))
+    host.open()  # its clock is known as closely as one command takes
+    before = time.time()
+    done = host.client(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
+    return Answer(done.stdout, parse(host.name, done.stdout, asked=before, answered=time.time()))
+
+
 def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
     """The answer of the scripts as facts; ``asked`` and ``answered`` are the controller's clock around it."""
-    rows = list(_rows(text))
+    rows = list(fields(text))
     single = {row[0]: row[1] for row in rows if len(row) == 2}
-    texts = {row[1]: _decode(row[2]) for row in rows if row[0] == "text"}
+    texts = {row[1]: decode(row[2]) for row in rows if row[0] == "text"}
     unit = {row[1]: row[2] for row in rows if row[0] == "unit"}
     now = float(single["time"])
     return HostFacts(
@@ -162,12 +177,12 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
             needs_reload=unit.get("NeedDaemonReload") == "yes",
             pid=int(unit.get("MainPID") or 0),
         ),
-        running=_environment(_decode(single.get("environ", ""))),
+        running=_environment(decode(single.get("environ", ""))),
         executable=single.get("exe", ""),
         data=single.get("data", ""),
         barred=single.get("restoring", ""),
         room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
-        addresses=frozenset(_addresses(_decode(single["fib_trie"]), _decode(single["if_inet6"]))),
+        addresses=frozenset(_addresses(decode(single["fib_trie"]), decode(single["if_inet6"]))),
         listeners=tuple(_listeners(rows)),
         view=_view(rows),
     )
@@ -175,7 +190,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
 
 def parse_answers(text: str) -> View:
     """The answer of files/etcd.sh alone."""
-    return _view(list(_rows(text)))
+    return _view(list(fields(text)))
 
 
 def parse_conf(text: str) -> dict[str, str]:
@@ -202,20 +217,22 @@ def _environment(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
 
 
-def _rows(text: str) -> Iterator[list[str]]:
+def fields(text: str) -> Iterator[list[str]]:
+    """The lines of an answer, each as its fields."""
     for line in text.split("\n"):
         yield line.split("\t")
 
 
 def _view(rows: list[list[str]]) -> View:
     view = parse_view(
-        {row[1]: _decode(row[2]) for row in rows if row[0] == "answer"},
-        {row[1]: _decode(row[2]) for row in rows if row[0] == "complaint"},
+        {row[1]: decode(row[2]) for row in rows if row[0] == "answer"},
+        {row[1]: decode(row[2]) for row in rows if row[0] == "complaint"},
     )
     return replace(view, unsettled=next((row[1] for row in rows if row[0] == "unsettled"), ""))
 
 
-def _decode(value: str) -> str:
+def decode(value: str) -> str:
+    """Text that came as base64."""
     return base64.b64decode(value).decode("utf-8", "replace")
 
 

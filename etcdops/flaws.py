@@ -45,7 +45,7 @@ FLAWS = (
         for line, fixed in {(3, 5): 33, (3, 6): 14, (3, 7): 1}.items()
     ),
 )
-ENDED = {(3, 4): "3.4 gets no corrections any more (its support ended in June 2026)"}
+ENDED = {"3.4": "3.4 gets no corrections any more (its support ended in June 2026)"}
 
 
 def flaws(version: str) -> tuple[Flaw, ...]:

@@ -143,7 +143,9 @@ def unfinished(config: Config, views: Views) -> Iterator[str]:
         for member in members:
             if not member.started and not missing:
                 yield f"member {member.id:x} at {', '.join(member.peer_urls)} has never started"
-        yield from (f"{member.name} is a learner still" for member in members if member.learner)
+        yield from (
+            f"{member.name or format(member.id, 'x')} is a learner still" for member in members if member.learner
+        )
 
 
 def _statuses(views: Views) -> dict[str, EndpointStatus]:

@@ -174,6 +174,14 @@ class Hosts:
         assert done.returncode == 0 or not check, (name, script, done)
         return done.stdout.strip()
 
+    def firewall(self, name: str, rule: str) -> None:
+        """Only this rule for what comes in on a host, in the words of nft; '' for none."""
+        rules = "flush ruleset\n"
+        if rule:
+            rules += f"table inet test {{ chain input {{ type filter hook input priority 0; {rule}; }}; }}\n"
+        argv = ["nsenter", "--target", str(self.pid(name)), "--net", "nft", "-f", "-"]
+        subprocess.run(argv, input=rules, text=True, check=True, timeout=60)
+
     def each(self, script: str, names: Sequence[str] = NAMES) -> dict[str, str]:
         """``sh`` on several hosts, side by side."""
         with ThreadPoolExecutor(len(names)) as pool:
@@ -403,7 +411,7 @@ def prepare() -> None:
     """What a lab needs of this machine; out where the package mirrors are, and one at a time, for apt's sake."""
     with Path("/run/etcdops-lab-prepare.lock").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
-        debian.install_missing(print)
+        debian.install_missing(print, {"nft": "nftables"})
         image.ensure(print)
 
 

@@ -9,18 +9,25 @@ from collections.abc import Iterable
 
 from etcdops.config import Config
 from etcdops.errors import Refused
-from etcdops.guards.cluster import Facts, clocks, emptied, incarnation, membership, same_machine
+from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
 from etcdops.guards.host import other_member, strangers, unfit, unlike, unread, unready
 
 __all__ = [
     "Facts",
+    "bad_release",
     "beneath_a_restore",
     "check",
+    "clocks",
+    "emptied",
     "findings",
+    "incarnation",
     "membership",
     "other_member",
     "refuse",
+    "same_machine",
     "strangers",
+    "unfit",
+    "unlike",
     "unread",
     "unready",
 ]
@@ -35,6 +42,7 @@ def findings(config: Config, facts: Facts) -> list[Refused]:
         *found,
         *same_machine(facts),
         *clocks(facts),
+        *bad_release(config, facts),
         *incarnation(config, facts),
         *emptied(config, facts),
         *membership(config, facts),

@@ -10,7 +10,7 @@ from etcdops.config import Config
 from etcdops.errors import Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts
-from etcdops.guards.host import ASIDE, is_plain, other_member
+from etcdops.guards.host import ASIDE, installed, is_plain, is_strange, other_member
 
 CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
 
@@ -39,11 +39,20 @@ def clocks(facts: Facts) -> Iterator[Refused]:
             )
 
 
+def bad_release(config: Config, facts: Facts) -> Iterator[Refused]:
+    """A release that must not be run, but where it does already."""
+    bad = etcd.known_bad(config.cluster.version)
+    message, hint = f"etcd {config.cluster.version} {bad}", "set cluster.version to a newer release"
+    settled = [fact for fact in facts.values() if fact.is_running or fact.has_data]
+    if bad and not settled:
+        yield Refused(message, hint=hint)
+    for fact in settled:
+        if bad and not is_strange(fact) and installed(fact) != config.cluster.version:
+            yield Refused(message, host=fact.name, hint=hint)
+
+
 def incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
     """Data directories that do not belong to this cluster, or to no other incarnation of it."""
-    bad = etcd.known_bad(config.cluster.version)
-    if bad and not any(fact.is_running or fact.has_data for fact in facts.values()):
-        yield Refused(f"etcd {config.cluster.version} {bad}", hint="set cluster.version to a newer release")
     tokens = {}
     for name, fact in facts.items():
         foreign = list(other_member(config, fact))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from etcdops import etcd, layout
+from etcdops import layout
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.facts import HostFacts, fingerprints
@@ -12,6 +12,7 @@ from etcdops.keystore import MemberPki
 from etcdops.release import architecture
 
 ASIDE = f"mv {layout.DATA_DIR} {layout.DATA_DIR}.old, if its data is not needed"
+SYSTEMD = 235  # the first that knows StateDirectory= and `systemctl show --value`
 ROOM_FOR_DATA = 512 << 20  # bytes; a first start alone preallocates two 64 MB write-ahead logs
 ROOM_FOR_RELEASE = 256 << 20  # bytes; archive and unpacked programs, side by side
 
@@ -26,6 +27,8 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
         yield finding(f"{facts.machine} has no supported etcd release", "use a host with x86_64 or aarch64")
     if not facts.systemd:
         yield finding("systemd does not run here", "use a host with systemd")
+    elif facts.systemd < SYSTEMD:
+        yield finding(f"systemd {facts.systemd} is too old, {SYSTEMD} is needed", "use a host with a newer one")
     if member.address not in facts.addresses:
         own = ", ".join(sorted(address for address in facts.addresses if address not in {"127.0.0.1", "::1"}))
         yield finding(
@@ -42,7 +45,7 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
         if listener.pid != facts.unit.pid or not facts.is_running:
             owner = f"{listener.program} (pid {listener.pid})" if listener.pid else "another program"
             yield finding(f"port {listener.port} is taken by {owner}", "stop it; etcd needs this port")
-    if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
+    if is_strange(facts):
         yield finding(
             f"an etcd that etcdops did not set up runs here ({facts.executable}, {facts.unit.fragment})",
             "stop it and move its unit and data directory away, if nobody needs it",
@@ -76,9 +79,7 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
             f"restore {facts.barred} was cut short here",
             "inv restore with the same snapshot goes on from there; inv restore-undo puts the old data back",
         )
-    if facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running:
-        return  # not ours
-    if not (facts.is_running or facts.has_data):
+    if is_strange(facts) or not (facts.is_running or facts.has_data):
         return
     if (facts.running or facts.conf) and is_plain(facts) == config.cluster.tls:
         was, will = ("TLS", "plain http") if not config.cluster.tls else ("plain http", "TLS")
@@ -86,16 +87,23 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
             f"runs with {was}, and config.yaml asks for {will}",
             f"set cluster.tls: {str(not config.cluster.tls).lower()}; deploy does not change the transport",
         )
-    current = facts.paths.get(layout.CURRENT)
-    version = facts.running_version or (current.target if current else "")
+    version = installed(facts)
     if version and version.rpartition(".")[0] != config.cluster.minor:
         yield finding(
             f"runs etcd {version}, and config.yaml asks for {config.cluster.version}",
             f"set cluster.version to a {version.rpartition('.')[0]} release; deploy changes the patch level only",
         )
-    bad = etcd.known_bad(config.cluster.version)
-    if bad and version != config.cluster.version:
-        yield finding(f"etcd {config.cluster.version} {bad}", "set cluster.version to a newer release")
+
+
+def is_strange(facts: HostFacts) -> bool:
+    """Whether an etcd runs there that is not ours."""
+    return facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running
+
+
+def installed(facts: HostFacts) -> str:
+    """The release that runs there, else the one that will; '' where that is not known."""
+    current = facts.paths.get(layout.CURRENT)
+    return facts.running_version or (current.target if current else "")
 
 
 def is_plain(facts: HostFacts) -> bool:

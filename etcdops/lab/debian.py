@@ -54,10 +54,12 @@ def release(os_release: Mapping[str, str] | None = None) -> Release:
     return Release(codename, platform.machine())
 
 
-def install_missing(say: Callable[[str], None]) -> None:
-    """Install the packages of the programs that the lab needs and that are not here."""
+def install_missing(say: Callable[[str], None], also: Mapping[str, str] | None = None) -> None:
+    """Install the packages of the programs that the lab needs, ``also`` of these, and that are not here."""
     path = ENVIRONMENT["PATH"]
-    missing = [package for program, package in NEEDED.items() if not shutil.which(program, path=path)]
+    missing = [
+        package for program, package in {**NEEDED, **(also or {})}.items() if not shutil.which(program, path=path)
+    ]
     if not missing:
         return
     say(f"installing {', '.join(missing)}")

@@ -4,6 +4,6 @@ Only ``dialer``, ``link`` and ``identities`` know Fabric and paramiko; they are 
 """
 
 from etcdops.ssh.fleet import Fleet
-from etcdops.ssh.host import Completed, Host
+from etcdops.ssh.host import Completed, Host, Stream
 
-__all__ = ["Completed", "Fleet", "Host"]
+__all__ = ["Completed", "Fleet", "Host", "Stream"]

@@ -6,7 +6,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from etcdops.credentials import Credentials
 from etcdops.errors import HostError
@@ -38,6 +38,19 @@ class Completed:
     stdout: str
     stderr: str
     seconds: float
+
+
+class Stream(Protocol):
+    """A connection, as a socket is one."""
+
+    def recv(self, nbytes: int, /) -> bytes:
+        """Up to so many bytes; none at its end."""
+
+    def sendall(self, s: bytes, /) -> None:
+        """All of the bytes."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +130,22 @@ class Host:
         """``run`` for a script with files/client.sh in it: who we are to etcd goes before its ``stdin``."""
         whole = self.credentials.before(stdin)
         return self.run(script, *args, stdin=whole, timeout=timeout, check=check, relay=relay)
+
+    def open(self) -> None:
+        """Connect, unless that is done: what is timed afterwards is the host's own time."""
+        self._opened()
+
+    def connect(self, address: str, port: int, timeout: float) -> Stream:
+        """A connection to ``address`` from this host, such as to a port of its loopback interface.
+
+        No wait on it takes longer than ``timeout`` seconds.  ``HostError`` where none can be made.
+        """
+        link, _ = self._opened()
+        try:
+            return link.tunnel(address, port, timeout)
+        except HostError as error:
+            error.host = error.host or self.name
+            raise
 
     def close(self) -> None:
         """Close the connection; the next ``run`` opens another."""

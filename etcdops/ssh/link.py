@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fabric.connection import Connection
 from paramiko import ChannelException, SSHException, Transport
 from paramiko.channel import Channel
-from paramiko.common import cMSG_CHANNEL_REQUEST
+from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
 from etcdops.errors import HostError
@@ -93,6 +93,22 @@ class Link:
         channel = self._session(limit)
         channel.settimeout(limit)
         self._request(channel, "subsystem", name)
+        return channel
+
+    def tunnel(self, address: str, port: int, limit: float) -> Channel:
+        """A connection that the host makes for us; no wait on it takes longer than ``limit`` seconds.
+
+        ``HostError`` where nobody listens there, or the host's sshd forwards nothing.
+        """
+        try:
+            channel = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=limit)
+        except ChannelException as error:
+            closed = error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+            why = "its sshd allows no forwarding" if closed else error.text
+            raise HostError(f"port {port} cannot be looked at: {why}") from None
+        except (SSHException, EOFError, OSError) as error:
+            raise HostError(f"port {port} cannot be looked at: {error}") from None
+        channel.settimeout(limit)
         return channel
 
     def _session(self, limit: float) -> Channel:
