@@ -74,6 +74,17 @@ def move_member(config: Config, name: str, address: str) -> Edit:
     return _edit(config, members, f"move {name} to {address}", lambda text: moved_to(text, index, address))
 
 
+def replace_member(config: Config, name: str, member: Member) -> Edit:
+    """``member`` for the member ``name``: another address in its place, or its lines out and new ones at the end."""
+    index = config.members.index(config.member(name))
+    old = config.members[index]
+    if member == old.model_copy(update={"address": member.address}):
+        return move_member(config, name, member.address)
+    members = [*(each for each in config.members if each.name != name), member]
+    what = f"put {member.name} in the place of {name}"
+    return _edit(config, members, what, lambda text: removed(added(text, member), index))
+
+
 def _edit(config: Config, members: list[Member], what: str, change: Callable[[str], str]) -> Edit:
     """``UsageError`` unless the file can be written, and the changed text means ``config`` with these ``members``."""
     path = config.path.resolve()

@@ -18,7 +18,7 @@ from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
 from etcdops import flags
-from etcdops.config import MANAGED_SETTINGS, Config, Section
+from etcdops.config import MANAGED_SETTINGS, Config, Member, Section
 from etcdops.errors import UsageError
 
 
@@ -72,6 +72,15 @@ def parse(text: str, path: Path) -> Config:
     if problems:
         raise ConfigError(path, problems)
     return config
+
+
+def member(name: str, address: str, ssh: str = "") -> Member:
+    """A member as the command line gives it; ``UsageError`` if config.yaml could not have it."""
+    try:
+        return Member(name=name, address=address, ssh=ssh)
+    except ValidationError as error:
+        found = [f"--{item['loc'][0]}: {_explain(item)}" for item in error.errors()]
+        raise UsageError("; ".join(found)) from None
 
 
 class _Constructor(RoundTripConstructor):

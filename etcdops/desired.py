@@ -27,7 +27,8 @@ from etcdops.release import architecture
 class Want:
     """All that the desired state of one host follows from.
 
-    ``token`` is this incarnation's; ``pki`` is None on a plain-http cluster.
+    ``token`` is this incarnation's; ``pki`` is None on a plain-http cluster.  ``joining``: a cluster is there already
+    when this member first starts.
     """
 
     config: Config
@@ -35,6 +36,7 @@ class Want:
     facts: HostFacts
     token: str
     pki: MemberPki | None = None
+    joining: bool = False
 
 
 def install(want: Want) -> list[Resource]:
@@ -155,7 +157,7 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
         loopback_url=f"{scheme}://127.0.0.1:{layout.CLIENT_PORT}",
         initial_cluster=",".join(f"{each.name}={each.url(scheme, layout.PEER_PORT)}" for each in want.config.members),
         token=want.token,
-        state="existing" if identity(want) else "new",
+        state="existing" if want.joining or identity(want) else "new",
         settings={**default_settings(cluster.version), **own},
         fingerprint=hashlib.sha256(unit).hexdigest()[:16],
     )

@@ -15,6 +15,7 @@ class Flaw:
     first: int
     fixed: int
     what: str
+    of_learners: bool = False  # it shows where one is promoted, so where a member is added
 
     @property
     def way_out(self) -> str:
@@ -26,8 +27,14 @@ class Flaw:
 FLAWS = (
     Flaw((3, 4), 0, 22, "is below 3.4.22, the least that etcd recommends for production"),
     Flaw((3, 5), 3, 6, "is below 3.5.6, the least that etcd recommends for production"),
-    Flaw((3, 5), 0, 20, "does not store the promotion of a learner for good: an upgrade to 3.6 can fail"),
-    Flaw((3, 6), 0, 4, "may fail to start where a learner was promoted"),
+    Flaw(
+        (3, 5),
+        0,
+        20,
+        "does not store the promotion of a learner for good: an upgrade to 3.6 can fail",
+        of_learners=True,
+    ),
+    Flaw((3, 6), 0, 4, "may fail to start where a learner was promoted", of_learners=True),
     *(
         Flaw(line, 0, fixed, "can damage data when a member is defragmented while it receives a snapshot")
         for line, fixed in {(3, 4): 38, (3, 5): 23, (3, 6): 5}.items()

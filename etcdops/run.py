@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etcdops import configfile, credentials, layout
-from etcdops.config import Config
+from etcdops.config import Config, Member
 from etcdops.credentials import Credentials
 from etcdops.errors import HostsFailed, OpsError, Refused, Unreachable, UsageError
 from etcdops.ui import Reporter
@@ -119,11 +119,14 @@ class Run:
 
     def only(self, names: Sequence[str]) -> Run:
         """The same run for a cluster of these members alone."""
-        part = replace(self, _fleet=None)
-        members = [member for member in self.config.members if member.name in names]
-        part.__dict__["credentials"] = self.credentials
-        part.__dict__["config"] = self.config.model_copy(update={"members": members})
-        return part
+        return self.of([member for member in self.config.members if member.name in names])
+
+    def of(self, members: Sequence[Member]) -> Run:
+        """The same run for a cluster of ``members``, whom config.yaml need not have; close it on its own."""
+        other = replace(self, _fleet=None)
+        other.__dict__["credentials"] = self.credentials
+        other.__dict__["config"] = self.config.model_copy(update={"members": list(members)})
+        return other
 
     def reconnect(self) -> None:
         """Hosts can be worked on again after Ctrl-C, which closes every connection for good."""

@@ -5,12 +5,22 @@ Pure: facts in, findings out.  A finding is a ``Refused`` that names the host, t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from etcdops.config import Config
+from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
-from etcdops.guards.host import other_member, strangers, unfit, unlike, unread, unready
+from etcdops.guards.host import (
+    cut_short,
+    other_member,
+    still_there,
+    strangers,
+    unfit,
+    unlike,
+    unread,
+    unready,
+    unwelcome,
+)
 
 __all__ = [
     "Facts",
@@ -18,10 +28,12 @@ __all__ = [
     "beneath_a_restore",
     "check",
     "clocks",
+    "cut_short",
     "emptied",
     "findings",
     "incarnation",
     "membership",
+    "moved",
     "other_member",
     "refuse",
     "same_machine",
@@ -30,6 +42,7 @@ __all__ = [
     "unlike",
     "unread",
     "unready",
+    "welcome",
 ]
 
 
@@ -54,6 +67,28 @@ def beneath_a_restore(config: Config, facts: Facts) -> list[Refused]:
     found: list[Refused] = []
     for member in config.members:
         found += [*unfit(config, member, facts[member.name]), *other_member(config, facts[member.name])]
+    return [*found, *same_machine(facts), *clocks(facts)]
+
+
+def welcome(config: Config, member: Member, facts: Facts, ids: Collection[int], token: str) -> list[Refused]:
+    """The same for ``member``, which joins the others: its host as for a deploy, and they run as config.yaml says.
+
+    ``facts`` are those of the hosts that answer, ``ids`` the members of the cluster, ``token`` is its incarnation's.
+    """
+    found = [*unwelcome(config, member, facts[member.name], ids, token)]
+    for other in config.members:
+        if other.name != member.name and other.name in facts:
+            found += [*unlike(config, other, facts[other.name]), *other_member(config, facts[other.name])]
+    return [*found, *same_machine(facts), *clocks(facts)]
+
+
+def moved(config: Config, old: Member, member: Member, facts: Facts) -> list[Refused]:
+    """The same for a member whose host has another address now, and all its data still."""
+    fact = facts[member.name]
+    found = [*unfit(config, member, fact), *still_there(config, old, member, fact)]
+    for each in config.members:
+        if each.name in facts:
+            found += [*unlike(config, each, facts[each.name]), *other_member(config, facts[each.name])]
     return [*found, *same_machine(facts), *clocks(facts)]
 
 

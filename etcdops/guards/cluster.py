@@ -62,7 +62,7 @@ def incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
             yield Refused(
                 f"has been a member, but {layout.DATA_DIR} is empty or not mounted",
                 host=name,
-                hint="mount the disk; if the data is lost, remove this member and add it again, never start it empty",
+                hint=f"mount the disk; if the data is lost: inv replace-member {name}",
             )
         elif fact.data == "files":
             yield Refused(f"{layout.DATA_DIR} holds something that is not etcd's", host=name, hint=ASIDE)
@@ -101,7 +101,7 @@ def emptied(config: Config, facts: Facts) -> Iterator[Refused]:
             yield Refused(
                 "is a member of the running cluster, but has no data here: it was lost with the disk or the host",
                 host=member.name,
-                hint=f"never start it empty: inv etcdctl -- member remove {known.id:x}, and take it out of config.yaml",
+                hint=f"never start it empty: inv replace-member {member.name}",
             )
         elif live is None and joined:
             yield Refused(
@@ -144,19 +144,26 @@ def membership(config: Config, facts: Facts) -> Iterator[Refused]:
         ):
             continue  # renamed in config.yaml: what its own host says is enough
         if not expected:
+            add = "inv add-member finishes what was begun" if _half(each) else "add it to config.yaml"
             yield Refused(
                 f"member {each.name or 'without a name'} ({', '.join(each.peer_urls)}) is in the running cluster, "
                 "not in config.yaml",
-                hint=f"add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove {each.id:x}",
+                hint=f"{add}; only if it is to go for good: inv remove-member {each.name or f'{each.id:x}'}",
             )
         elif expected not in each.peer_urls:
             yield Refused(
                 f"the running cluster knows it at {', '.join(each.peer_urls)}, config.yaml at {expected}",
                 host=name,
-                hint="put the old address back into config.yaml",
+                hint=f"put the old address back into config.yaml; or, if its host has moved: inv move-member {name} "
+                f"--address={config.member(name).address}",
             )
     known = {each.name for each in live} | {urls[url] for each in live for url in each.peer_urls if url in urls}
     yield from _unknown([member.name for member in config.members if member.name not in known])
+
+
+def _half(member: ClusterMember) -> bool:
+    """Whether somebody has begun to add it, and not finished."""
+    return member.learner or not member.started
 
 
 def _initial(config: Config, facts: Facts) -> Iterator[Refused]:
@@ -179,5 +186,5 @@ def _unknown(names: Sequence[str]) -> Iterator[Refused]:
         yield Refused(
             "is in config.yaml, but not a member of the running cluster",
             host=name,
-            hint="take it out of config.yaml; deploy does not add members to a running cluster",
+            hint=f"inv add-member {name} makes it one; or take it out of config.yaml",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from etcdops import layout
 from etcdops.config import Config, Member
@@ -126,6 +126,51 @@ def other_member(config: Config, facts: HostFacts) -> Iterator[Refused]:
             host=facts.name,
             hint="correct 'ssh' or 'name'",
         )
+
+
+def unwelcome(config: Config, member: Member, facts: HostFacts, ids: Collection[int], token: str) -> Iterator[Refused]:
+    """A host on which ``member`` must not begin: unfit, or with what is not to be set aside for it.
+
+    ``ids`` are the members of the cluster: what one that is none any more has left may be set aside.
+    """
+    yield from unfit(config, member, facts)
+    current = int(str(facts.identity.get("member_id") or "0"), 16) in ids
+    ours = facts.identity.get("cluster", config.cluster.name) == config.cluster.name
+    if facts.barred:
+        yield cut_short(facts)
+    elif not ours or (current and facts.identity.get("name") != member.name):
+        yield from other_member(config, facts)
+    elif facts.data == "files":
+        yield Refused(f"{layout.DATA_DIR} holds something that is not etcd's", host=facts.name, hint=ASIDE)
+    elif facts.has_data and facts.token != token:
+        yield Refused(f"{layout.DATA_DIR} holds data of another cluster", host=facts.name, hint=ASIDE)
+
+
+def still_there(config: Config, old: Member, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """A member that has moved must have its data, and its old address no more.
+
+    Peers let nobody in who calls from an address that his certificate does not name (etcd, "Transport security
+    model"), and which of two addresses its calls come from is up to the kernel.
+    """
+    if not (facts.has_data and facts.identity):
+        yield Refused(
+            "has no data of a member here", host=member.name, hint=f"inv replace-member {member.name} if it is lost"
+        )
+    if config.cluster.tls and old.address != member.address and old.address in facts.addresses:
+        yield Refused(
+            f"still has its old address {old.address}, from which its peers would not let it in",
+            host=member.name,
+            hint="take that address off the host first",
+        )
+
+
+def cut_short(facts: HostFacts) -> Refused:
+    """A host where a restore swaps the data."""
+    return Refused(
+        f"restore {facts.barred} was cut short here",
+        host=facts.name,
+        hint="the same restore again, or inv restore-undo",
+    )
 
 
 def unready(config: Config, facts: HostFacts) -> Iterator[Refused]:

@@ -47,8 +47,9 @@ class Group:
         """The process number of the host's own init; 0 while it has none."""
         for place in ("payload/init.scope", "payload"):
             with contextlib.suppress(OSError):
-                if pids := (self.folder / place / "cgroup.procs").read_text().split():
-                    return min(int(pid) for pid in pids)
+                pids = (self.folder / place / "cgroup.procs").read_text().split()
+                if found := next(filter(_is_init, pids), ""):  # others are there for a moment, with lower numbers, too
+                    return int(found)
         return 0
 
     def kill(self, seconds: float = 10) -> None:
@@ -105,3 +106,11 @@ def hierarchies(mountinfo: str) -> tuple[Path | None, list[Path]]:
 
 def _mounted() -> tuple[Path | None, list[Path]]:
     return hierarchies(Path("/proc/self/mountinfo").read_text())
+
+
+def _is_init(pid: str) -> bool:
+    """Whether a process is the first one in a namespace of its own."""
+    with contextlib.suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        return any(line.split()[:1] == ["NSpid:"] and line.split()[2:] == ["1"] for line in status.splitlines())
+    return False

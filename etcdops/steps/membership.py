@@ -1,49 +1,43 @@
-"""remove-member: the guide's `member remove`, with everything around it (etcd-operations 3.6).
+"""What add-, remove-, replace- and move-member share: a look at all hosts, and one change of the membership at a time.
 
-What is to be done follows from what the cluster and the hosts say, so that a run that was killed anywhere is finished
-by the same command.  config.yaml loses the member last: as long as it is there, there is something to finish.
+A command may fail and have taken effect (a time-out, a leader that died), so that only the member list tells whether
+a change has been made (etcd-operations, section 6).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from etcdops import configedit, desired, etcd, gate, guards, layout
-from etcdops.config import Config, Member
-from etcdops.configedit import Edit
+from etcdops import desired, gate, guards, layout
+from etcdops.config import Config
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused, Unhealthy, UsageError
+from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import ClusterMember, View
 from etcdops.facts import HostFacts, gather, parse_conf
+from etcdops.membership import OWN
 from etcdops.plan import Change, File
 from etcdops.rollout import token
 from etcdops.run import Run
 from etcdops.ssh import Host
-from etcdops.steps import delivery, leader, schedule
+from etcdops.steps import leader, schedule
 
-OWN = (  # of a member on its host; the identity last: as long as it is there, the unit's guard holds
-    layout.UNIT, layout.CONF, layout.SERVER_KEY, layout.SERVER, layout.PEER_KEY, layout.PEER,
-    layout.CLIENT_KEY, layout.CLIENT, layout.CLIENT_CA, layout.PEER_CA, layout.TRUST, layout.IDENTITY,
-)  # fmt: skip
 FRESH = 15.0  # seconds: etcd counts a peer as there once it has been connected for 5 of them
+PASSING = ("unhealthy cluster", "timed out", "deadline exceeded", "leader changed", "no leader", "connect")
 BY_HAND = f"systemctl disable --now etcd etcdops-backup.timer; rm -r {layout.CONF_DIR}"
+
+Members = tuple[ClusterMember, ...]
 
 
 @dataclass(frozen=True)
-class Removal:
-    """What is to be done to remove ``name``, and what that was decided from."""
+class Survey:
+    """What the hosts say, and the cluster as the furthest member knows it; of those that answer."""
 
-    name: str
-    facts: Mapping[str, HostFacts]  # of the hosts that answer
+    facts: Mapping[str, HostFacts]
     away: Mapping[str, OpsError]
-    cluster: tuple[ClusterMember, ...]  # as the cluster itself knows its members
-    member: ClusterMember | None  # None: it is none any more, or has never been one
-    strange: str  # why its host is not ours to clean, '' where it is
-    changes: Mapping[str, Sequence[Change]]  # on the hosts of the others
-    edit: Edit
+    cluster: Members
 
     @property
     def views(self) -> gate.Views:
@@ -51,180 +45,124 @@ class Removal:
         return {name: fact.view for name, fact in self.facts.items()} | dict(self.away)
 
     @property
-    def others(self) -> list[str]:
-        """The other members that can commit, the leader first."""
-        healthy = [name for name, fact in self.facts.items() if fact.view.healthy and name != self.name]
-        return sorted(healthy, key=lambda name: not _leads(self.facts[name]))
+    def healthy(self) -> set[int]:
+        """The ids of the members that can commit."""
+        return {fact.view.status.member_id for fact in self.facts.values() if fact.view.healthy and fact.view.status}
 
-    @property
-    def leads(self) -> bool:
-        """Whether the member that goes is the leader."""
-        return self.name in self.facts and _leads(self.facts[self.name])
+    def others(self, but: str) -> list[str]:
+        """The members that can commit, the leader first, without the one on host ``but``."""
+        found = [name for name, fact in self.facts.items() if fact.view.healthy and name != but]
+        return sorted(found, key=lambda name: not self.facts[name].view.leads)
 
-    @property
-    def left(self) -> int:
-        """How many voters there are afterwards."""
-        return sum(not each.learner and each != self.member for each in self.cluster)
-
-    @property
-    def traces(self) -> list[str]:
-        """The files of the member that are still on its host."""
-        return [path for path in OWN if not self.strange and path in self.facts[self.name].paths]
-
-    @property
-    def timer(self) -> list[str]:
-        """What makes backups on its host."""
-        return [path for path in schedule.FILES if not self.strange and path in self.facts[self.name].paths]
-
-    def lines(self) -> list[str]:
-        """What happens, a line each; the same for --dry-run and for a real run."""
-        lines = []
-        if self.leads:
-            lines.append(f"{self.name}  etcdctl move-leader: another voter leads")
-        if self.member:
-            lines.append(f"{self.others[0]}  etcdctl member remove {self.member.id:x}")
-        if self.traces:
-            lines.append(f"{self.name}  systemctl disable --now etcd")
-            if self.facts[self.name].data:
-                lines.append(f"{self.name}  set {layout.DATA_DIR} aside")
-        lines += [f"{self.name}  remove {path}" for path in (*self.timer, *self.traces)]
-        lines += [f"{name}  {change}" for name, changes in self.changes.items() for change in changes]
-        return [*lines, f"here  {self.edit.path.name}: without {self.name}"]
+    def incarnation(self, config: Config, but: str) -> str:
+        """The token of the cluster."""
+        return token(config, {name: fact for name, fact in self.facts.items() if name != but})
 
 
-def remove_member(run: Run, name: str) -> None:
-    """Take member ``name`` out of the cluster, off its host where that answers, and out of config.yaml."""
-    if name not in run.names:
-        _unknown(run, name)
-        return
-    removal = _plan(run, name)
-    _warn(run, removal)
-    if run.dry_run:
-        for line in removal.lines():
-            run.ui.result(line)
-        return
-    cluster = run.config.cluster.name
-    run.confirm(
-        f"Remove member {name} from cluster {cluster} for good"
-        if removal.member
-        else f"{name} is not a member of cluster {cluster}: finish its removal"
-    )
-    if removal.member:
-        _leave(run, removal, removal.member)
-    _clean(run, removal)
-    if removal.changes:
-        run.ui.step(f"Tell {', '.join(removal.changes)} who is left")
-        delivery.push(run, removal.changes, {})
-    removal.edit.write()
-    members = "1 member is" if removal.left == 1 else f"{removal.left} members are"
-    run.ui.result(f"{name} is removed: {members} left, and {run.config.path.name} says so")
+def survey(run: Run, about: str) -> Survey:
+    """Look at every host; ``about``: the one that comes or goes, which need not be a member of this cluster.
 
-
-def refusal(cluster: Sequence[ClusterMember], healthy: Collection[int], member: ClusterMember) -> str:
-    """Why ``member`` must not be removed while the members with the ids ``healthy`` can commit; '' if it may be.
-
-    The quorum is that of the voters that are left: a dead one can go while the others are enough.
+    ``Refused`` when no other can commit, or is a member of another cluster, or a restore was cut short anywhere.
     """
-    rest = [each for each in cluster if not each.learner and each.id != member.id]
-    if member.learner:
-        return ""
-    if not rest:
-        return "it is the only voter, and there is no cluster without one"
-    alive, needed = sum(each.id in healthy for each in rest), etcd.quorum(len(rest))
-    if alive >= needed:
-        return ""
-    voters = "voter" if len(rest) == 1 else "voters"
-    return (
-        f"of the {len(rest)} {voters} that would be left {alive} can commit, and {needed} must: the cluster would stop"
-    )
-
-
-def _unknown(run: Run, name: str) -> None:
-    """A name that config.yaml does not have: removed before, or never there."""
-    views = [view for view in run.fleet.map(gate.ask).values() if isinstance(view, View) and view.healthy]
-    cluster = next((view.members for view in views if view.members), None)
-    if cluster is None:
-        run.config.member(name)
-        return
-    for each in cluster:
-        if each.name == name:
-            raise UsageError(
-                f"{name} is a member of the cluster, but not in {run.config.path}",
-                hint=f"add it there, then the same again; or: inv etcdctl -- member remove {each.id:x}",
-            )
-    known = ", ".join(run.names)
-    run.ui.result(f"nothing to do: {name} is neither in the cluster nor in {run.config.path.name}, which has {known}")
-
-
-def _plan(run: Run, name: str) -> Removal:
-    """Look at everything; ``Refused`` with every reason at once.  Changes nothing."""
     run.ui.step(f"Look at {', '.join(run.names)}")
     found = run.fleet.map(lambda host: gather(host, *schedule.FILES))
-    facts = {each: fact for each, fact in found.items() if not isinstance(fact, OpsError)}
-    away = {each: error for each, error in found.items() if isinstance(error, OpsError)}
-    if len(run.names) == 1:
-        raise Refused("it is the only member", host=name, hint="inv stop ends the cluster; its data stays")
-    ours = [fact for each, fact in facts.items() if each != name]
+    facts = {name: fact for name, fact in found.items() if not isinstance(fact, OpsError)}
+    away = {name: error for name, error in found.items() if isinstance(error, OpsError)}
+    ours = [fact for name, fact in facts.items() if name != about]
     guards.refuse(finding for fact in ours for finding in guards.other_member(run.config, fact))
-    guards.refuse(_cut_short(fact) for fact in facts.values() if fact.barred)
+    guards.refuse(guards.cut_short(fact) for fact in facts.values() if fact.barred)
     heads = [fact.view for fact in ours if fact.view.healthy and fact.view.members and fact.view.status]
     if not heads:
-        reasons = "; ".join(gate.judge(run.config, {each: _view(found[each]) for each in found}).reasons)
+        views = {name: each.view if isinstance(each, HostFacts) else each for name, each in found.items()}
         raise Refused(
-            f"no other member can commit, so none can be removed: {reasons}",
+            "no other member can commit, so the membership cannot change: "
+            + "; ".join(gate.judge(run.config, views).reasons),
             hint="inv status; where a majority is lost for good: inv recover",
         )
     head = max(heads, key=lambda view: view.status.applied if view.status else 0)
-    cluster = head.members or ()
-    member = _known(run.config, cluster, name)
-    if member:
-        healthy = {fact.view.status.member_id for fact in facts.values() if fact.view.healthy and fact.view.status}
-        if why := refusal(cluster, healthy, member):
-            raise Refused(f"must not be removed: {why}", host=name, hint="inv status; bring the others up first")
-    edit = configedit.remove_member(run.config, name)
-    strange = _strange(run.config, found[name])
-    return Removal(name, facts, away, cluster, member, strange, _lists(run, name, facts), edit)
+    return Survey(facts, away, head.members or ())
 
 
-def _view(found: HostFacts | OpsError) -> View | OpsError:
-    return found.view if isinstance(found, HostFacts) else found
+def hand_on(run: Run, name: str) -> None:
+    """Where ``name`` leads, let the voter that is furthest take over: that costs no election."""
+    views = run.fleet.map(gate.ask)
+    if gate.leader(views) == name:
+        successor = leader.furthest(run, views, name)
+        run.ui.step(f"Hand the lead to {successor}")
+        leader.hand_over(run, views, name, successor)
 
 
-def _strange(config: Config, found: HostFacts | OpsError) -> str:
-    """Why a host is not one that this member can be cleaned off, '' where it is."""
-    if isinstance(found, OpsError):
-        return f"does not answer ({found.message})"
-    if found.is_running and "ETCDOPS_STARTED_WITH" not in found.running:
-        return f"runs an etcd that etcdops did not set up ({found.executable})"
-    return next((finding.message for finding in guards.other_member(config, found)), "")
+def change(
+    run: Run, names: Sequence[str], words: Sequence[str], done: Callable[[Members], object], what: str
+) -> Members:
+    """`etcdctl member WORDS` through one of ``names`` until the member list is as ``done`` wants it; that list.
+
+    Repeated while etcd refuses for a moment only, such as until its members have been connected for 5 s.  ``what``
+    is for the error, as in "does not remove etcd03".
+    """
+    deadline, said, via = time.monotonic() + FRESH, "", names[0]
+    while True:
+        views = run.fleet.map(gate.ask, names)
+        heads = {name: view for name, view in views.items() if isinstance(view, View) and view.healthy and view.members}
+        for view in heads.values():
+            if done(view.members or ()):
+                return view.members or ()
+        passing = not said or any(each in said for each in PASSING)
+        if not passing or time.monotonic() > deadline:
+            reason = said or "; ".join(gate.judge(run.config, views).reasons)
+            raise HostError(f"{what}: {reason}", host=via, hint="inv status, then the same again")
+        if said:
+            time.sleep(1.0)
+        via = next(iter(heads), via)
+        said = say(run, via, words)
 
 
-def _cut_short(fact: HostFacts) -> Refused:
-    return Refused(
-        f"restore {fact.barred} was cut short here", host=fact.name, hint="the same restore again, or inv restore-undo"
-    )
+def say(run: Run, via: str, words: Sequence[str]) -> str:
+    """`etcdctl member WORDS` on one host; why it did not work, in etcdctl's words, else ''."""
+    script = layout.script("client") + '\nclient --command-timeout=10s member "$@"'
+
+    def work(host: Host) -> str:
+        done = host.client(script, *words, check=False)
+        lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
+        return (lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}") if done.rc else ""
+
+    said = run.fleet.map(work, [via])[via]
+    return f"connection lost: {said.message}" if isinstance(said, OpsError) else said
 
 
-def _known(config: Config, cluster: Sequence[ClusterMember], name: str) -> ClusterMember | None:
-    """The member as the cluster knows it: by its name, or by its address where it has never started."""
-    url = config.member(name).url("https" if config.cluster.tls else "http", layout.PEER_PORT)
-    by_name = [each for each in cluster if each.name == name]
-    return next(iter([*by_name, *(each for each in cluster if not each.name and url in each.peer_urls)]), None)
+def leave(run: Run, names: Sequence[str], member: ClusterMember, name: str) -> None:
+    """Remove ``member`` through the members ``names``, who are healthy without it then."""
+    run.ui.step(f"Remove {name} ({member.id:x}) from the cluster")
+    gone: Callable[[Members], bool] = lambda members: all(each.id != member.id for each in members)  # noqa: E731
+    change(run, names, ("remove", f"{member.id:x}"), gone, f"does not remove {name}")
+    settle(run, names, gone, f"{name} has left")
 
 
-def _lists(run: Run, name: str, facts: Mapping[str, HostFacts]) -> dict[str, list[Change]]:
-    """etcd.conf with the new list of members, for each other host where nothing but the list would change.
+def settle(run: Run, names: Sequence[str], right: Callable[[Members], object], what: str) -> None:
+    """Wait until these members are healthy, follow one leader, and have the membership that is ``right``.
+
+    ``what`` it is that they should know, for the operator.
+    """
+
+    def missing(views: gate.Views) -> Sequence[str]:
+        reasons = [*gate.unwell(views), *gate.leadership(views)]
+        known = [right(view.members or ()) for view in views.values() if isinstance(view, View)]
+        return reasons if all(known) else [*reasons, f"not every member knows that {what}"]
+
+    gate.until(run, lambda: run.fleet.map(gate.ask, names), missing)
+
+
+def lists(run: Run, facts: Mapping[str, HostFacts], but: str, incarnation: str) -> dict[str, list[Change]]:
+    """etcd.conf with the members of ``run``, for each host where nothing but that list would change.
 
     etcd reads the list at a member's first start only, so that no restart is due.  Where config.yaml asks for more,
-    that is for deploy, which puts the list there, too.
+    that is for deploy, which puts the list there, too.  ``but`` is the host that is dealt with in another way.
     """
-    rest: list[Member] = [each for each in run.config.members if each.name != name]
-    config = run.config.model_copy(update={"members": rest})
-    incarnation, now = token(config, {each: fact for each, fact in facts.items() if each != name}), datetime.now(UTC)
+    config, now = run.config, datetime.now(UTC)
     changes = {}
-    for member in rest:
+    for member in config.members:
         fact = facts.get(member.name)
-        if fact is None or not fact.conf:
+        if fact is None or not fact.conf or member.name == but:
             continue
         pki = run.keystore.member_files(member, now) if config.cluster.tls else None
         wanted = desired.configure(Want(config, member, fact, incarnation, pki))
@@ -233,81 +171,41 @@ def _lists(run: Run, name: str, facts: Mapping[str, HostFacts]) -> dict[str, lis
         if [each for each in new.keys() | fact.conf.keys() if new.get(each) != fact.conf.get(each)] == [
             "ETCD_INITIAL_CLUSTER"
         ]:
-            changes[member.name] = [Change(conf, f"without {name}")]
+            changes[member.name] = [Change(conf, "the members as they are")]
     return changes
 
 
-def _warn(run: Run, removal: Removal) -> None:
-    """What the operator should know before the answer is given."""
-    if removal.left == 2:
-        run.ui.warn("two members are left: the cluster stops when either of them is away")
-    elif removal.left == 1:
-        run.ui.warn("one member is left: the cluster stops when it is away, and its disk is the only copy")
-    for name, error in removal.away.items():
-        if name != removal.name:
-            run.ui.warn(f"{name} does not answer ({error.message}): inv deploy tells it who is left once it does")
-    if removal.strange:
-        run.ui.warn(f"{removal.name} {removal.strange}, and is left as it is")
+def strange(config: Config, found: HostFacts | OpsError) -> str:
+    """Why a host is not one that this member can be cleaned off, '' where it is."""
+    if isinstance(found, OpsError):
+        return f"does not answer ({found.message})"
+    if found.is_running and "ETCDOPS_STARTED_WITH" not in found.running:
+        return f"runs an etcd that etcdops did not set up ({found.executable})"
+    return next((finding.message for finding in guards.other_member(config, found)), "")
 
 
-def _leave(run: Run, removal: Removal, member: ClusterMember) -> None:
-    """Out of the cluster, and the others healthy without it."""
-    if removal.leads:
-        successor = leader.furthest(run, removal.views, removal.name)
-        run.ui.step(f"Hand the lead to {successor}")
-        leader.hand_over(run, removal.views, removal.name, successor)
-    run.ui.step(f"Remove {removal.name} ({member.id:x}) from the cluster")
-    via, deadline = removal.others[0], time.monotonic() + FRESH
-    while True:
-        said = run.fleet.all(lambda host: _remove(host, member.id), [via])[via]
-        view = gate.ask(run.fleet[via])
-        if view.members and member.id not in {each.id for each in view.members}:
-            break
-        if "unhealthy cluster" not in said or time.monotonic() > deadline:
-            raise HostError(f"does not remove {removal.name}: {said or view.complaint}", host=via, hint="inv status")
-        time.sleep(1.0)
-    _settle(run, removal.others, member.id)
+def leftovers(found: HostFacts) -> list[str]:
+    """What makes backups on a host, and the files of a member, in the order in which they go."""
+    return [path for path in (*schedule.FILES, *OWN) if path in found.paths]
 
 
-def _remove(host: Host, id_: int) -> str:
-    """`member remove` on this host; why not, in etcdctl's words, else ''."""
-    script = layout.script("client") + '\nclient --command-timeout=10s member remove "$1"'
-    done = host.client(script, f"{id_:x}", check=False)
-    words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-    return words[-1].removeprefix("Error: ") if done.rc and words else ""
-
-
-def _settle(run: Run, names: Sequence[str], gone: int) -> None:
-    """Wait until these members are healthy, follow one leader, and know that the member ``gone`` is none."""
-    deadline = time.monotonic() + run.patience
-    while True:
-        views = run.fleet.map(gate.ask, names)
-        seen = [view for view in views.values() if isinstance(view, View) and view.healthy and view.status]
-        leaders = {view.status.leader for view in seen if view.status}
-        known = {each.id for view in seen for each in view.members or ()}
-        if len(seen) == len(names) and len(leaders) == 1 and 0 not in leaders and gone not in known:
-            return
-        if time.monotonic() > deadline:
-            reasons = "; ".join(gate.judge(run.config, views).reasons)
-            raise Unhealthy(f"removed, and the others are not healthy: {reasons}", hint="inv status; the same again")
-        time.sleep(gate.POLL)
-
-
-def _clean(run: Run, removal: Removal) -> None:
-    """Nothing on its host that could start again; its data set aside."""
-    name = removal.name
-    if removal.strange:
-        if name in removal.away:
-            run.ui.warn(f"{name} is to stay off the cluster: once its host is back, on it: {BY_HAND}")
-        return
-    if removal.timer:
+def clean(run: Run, name: str, found: HostFacts) -> None:
+    """Nothing on host ``name`` that could start again; its data set aside."""
+    if any(path in found.paths for path in schedule.FILES):
         run.fleet.all(lambda host: host.run(layout.script("unschedule"), *schedule.FILES), [name])
-    if removal.traces:
+    if any(path in found.paths for path in OWN):
         run.ui.step(f"Stop etcd on {name} for good, and set its data aside")
-        id_ = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
-        done = run.fleet.all(lambda host: host.run(layout.script("retire"), id_, *OWN), [name])[name]
-        run.ui.line(done.stdout.strip() or f"its data is in {layout.STATE_DIR}/aside-{id_} there")
+        retire(run, name)
 
 
-def _leads(fact: HostFacts) -> bool:
-    return fact.view.status is not None and fact.view.status.is_leader
+def retire(run: Run, name: str) -> None:
+    """files/retire.sh on one host."""
+    id_ = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+    done = run.fleet.all(lambda host: host.run(layout.script("retire"), id_, *OWN), [name])[name]
+    where = f"its data, if it had any, is in {layout.STATE_DIR}/aside-{id_} there"
+    run.ui.line(done.stdout.strip() or where)
+
+
+def stay_off(run: Run, name: str) -> None:
+    """What to do with a member's host that did not answer, should it ever come back."""
+    run.ui.warn(f"{name} is to stay off the cluster: once its host is back, on it: {BY_HAND}")

@@ -279,7 +279,7 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     "emptied": (
         "data", picture(stopped("etcd02", data="")),
         ["error etcd02: has been a member, but /var/lib/etcd/default.etcd is empty or not mounted; mount the disk; if "
-         "the data is lost, remove this member and add it again, never start it empty"],
+         "the data is lost: inv replace-member etcd02"],
     ),
     "a bad release is told once": ("data", hosts(config=config("3.5.1")), []),
     "slow disk": (

@@ -249,7 +249,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(serving, fresh("etcd03")),
         ["etcd03: is a member of the running cluster, but has no data here: it was lost with the disk or the host; "
-         "never start it empty: inv etcdctl -- member remove 3, and take it out of config.yaml"],
+         "never start it empty: inv replace-member etcd03"],
     ),
     "emptied, the others are down": (
         config(),
@@ -333,19 +333,19 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(serving, prepared("etcd02", identity=identity("etcd02"))),
         [f"etcd02: has been a member, but {DATA} is empty or not mounted; mount the disk; "
-         "if the data is lost, remove this member and add it again, never start it empty"],
+         "if the data is lost: inv replace-member etcd02"],
     ),
     "emptied data directory, and a start in it that was cut short": (
         config(),
         three(serving, prepared("etcd02", identity=identity("etcd02"), data="unfinished")),
         [f"etcd02: has been a member, but {DATA} is empty or not mounted; mount the disk; "
-         "if the data is lost, remove this member and add it again, never start it empty"],
+         "if the data is lost: inv replace-member etcd02"],
     ),
     "lost disk, and a start on a new one that was cut short": (
         config(),
         three(serving, fresh("etcd02", data="unfinished")),
         ["etcd02: is a member of the running cluster, but has no data here: it was lost with the disk or the host; "
-         "never start it empty: inv etcdctl -- member remove 2, and take it out of config.yaml"],
+         "never start it empty: inv replace-member etcd02"],
     ),
     "data directory without a log": (
         config(),
@@ -378,25 +378,25 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(members=NAMES[:2]),
         {name: serving(name) for name in NAMES[:2]},
         ["member etcd03 (https://192.0.2.13:2380) is in the running cluster, not in config.yaml; "
-         "add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove 3"],
+         "add it to config.yaml; only if it is to go for good: inv remove-member etcd03"],
     ),
     "an unstarted member too many": (
         config(),
         three(lambda name: serving(name, view=members(*map(member, NAMES), unstarted("etcd04", id=0xABCD)))),
         ["member without a name (https://192.0.2.14:2380) is in the running cluster, not in config.yaml; "
-         "add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove abcd"],
+         "inv add-member finishes what was begun; only if it is to go for good: inv remove-member abcd"],
     ),
     "one member too few": (
         config(members=(*NAMES, "etcd04")),
         three(serving) | {"etcd04": fresh("etcd04")},
         ["etcd04: is in config.yaml, but not a member of the running cluster; "
-         "take it out of config.yaml; deploy does not add members to a running cluster"],
+         "inv add-member etcd04 makes it one; or take it out of config.yaml"],
     ),
     "a member with another name": (
         config(),
         three(lambda name: serving(name, view=members(*map(member, NAMES[:2]), replace(member("etcd03"), name="old")))),
         ["member old (https://192.0.2.13:2380) is in the running cluster, not in config.yaml; "
-         "add it to config.yaml; only if it is to go for good: inv etcdctl -- member remove 3"],
+         "add it to config.yaml; only if it is to go for good: inv remove-member old"],
     ),
     "a member at another address": (
         config(),
@@ -404,7 +404,8 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
             name, view=members(*map(member, NAMES[:2]), member("etcd03", peer_urls=("https://192.0.2.99:2380",)))
         )),
         ["etcd03: the running cluster knows it at https://192.0.2.99:2380, config.yaml at https://192.0.2.13:2380; "
-         "put the old address back into config.yaml"],
+         "put the old address back into config.yaml; or, if its host has moved: "
+         "inv move-member etcd03 --address=192.0.2.13"],
     ),
     "a member without quorum has no say in it": (
         config(),
