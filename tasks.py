@@ -22,6 +22,8 @@ WATCHED = {
     "max_gap": "Stop between two members once writes have waited so long [5 seconds]",
 }
 
+HEX = "Keys stand in hexadecimal, here and in the result; in JSON the value, too."
+
 
 @task("dry_run")
 def gen_ca(run: Run) -> None:
@@ -283,28 +285,40 @@ def auth_disable(run: Run) -> None:
     steps.auth.auth_disable(run)
 
 
-@task("json", help={"prefix": "Only keys that begin with this [all]", "limit": "At most so many; 0: all [100]"})
-def keys(run: Run, prefix: str = "", limit: int = 100) -> None:
+@task(
+    "json",
+    help={
+        "prefix": "Only keys that begin with this [all]",
+        "limit": "At most so many; 0: all [100]",
+        "after": "From the key that follows this one: the next page",
+        "hex": HEX,
+    },
+)
+def keys(run: Run, prefix: str = "", limit: int = 100, after: str = "", hex: bool = False) -> None:
     """List the names of keys."""
-    steps.keys.keys(run, prefix, limit)
+    steps.keys.keys(run, prefix, limit, after, in_hex=hex)
 
 
-@task("json", bare=["key"], help={"key": "The key, as in: inv get /school/class/name"})
-def get(run: Run, key: str) -> None:
+@task("json", bare=["key"], help={"key": "The key, as in: inv get /school/class/name", "hex": HEX})
+def get(run: Run, key: str, hex: bool = False) -> None:
     """Print the value of a key."""
-    steps.keys.get(run, key)
+    steps.keys.get(run, key, in_hex=hex)
 
 
-@task("json", bare=["key", "value"], help={"key": "The key", "value": "Its value; - reads it from standard input"})
-def put(run: Run, key: str, value: str) -> None:
+@task(
+    "json",
+    bare=["key", "value"],
+    help={"key": "The key", "value": "Its value; - reads it from standard input", "hex": HEX},
+)
+def put(run: Run, key: str, value: str, hex: bool = False) -> None:
     """Set a key: inv put /school/class/name helios."""
-    steps.keys.put(run, key, value)
+    steps.keys.put(run, key, value, in_hex=hex)
 
 
-@task("json", bare=["key"], name="del", help={"key": "The key"})
-def del_(run: Run, key: str) -> None:
+@task("json", bare=["key"], name="del", help={"key": "The key", "hex": HEX})
+def del_(run: Run, key: str, hex: bool = False) -> None:
     """Delete a key."""
-    steps.keys.delete(run, key)
+    steps.keys.delete(run, key, in_hex=hex)
 
 
 @task(words=True)

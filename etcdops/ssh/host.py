@@ -164,8 +164,8 @@ class Host:
     ) -> Completed:
         tail = [*ENVIRONMENT, "timeout", "-k", str(KILL_AFTER), f"{limit:.3f}", "sh", "-c", script, "etcdops", *args]
         link, root = self._opened()
-        command = f"exec {shlex.join([*root.prefix, *tail])}"
-        if "\0" in command or len(command.encode()) > LONGEST:
+        command = f"exec {shlex.join([*root.prefix, *tail])}".encode("utf-8", "surrogateescape")  # as os.fsencode
+        if b"\0" in command or len(command) > LONGEST:
             raise ValueError(f"a script and its arguments hold no NUL and take {LONGEST} bytes; data goes to stdin")
         output = link.execute(command, root.feed(stdin), limit + GRACE, relay)
         stdout, stderr = output.stdout.decode(errors="replace"), output.stderr.decode(errors="replace")

@@ -53,7 +53,9 @@ class Link:
         """Close it at once, also under a command of another thread."""
         close(self._transport)
 
-    def execute(self, command: str, stdin: bytes | Iterable[bytes], limit: float, relay: Relay | None = None) -> Output:
+    def execute(
+        self, command: str | bytes, stdin: bytes | Iterable[bytes], limit: float, relay: Relay | None = None
+    ) -> Output:
         """Run ``command`` in the login shell, feed it ``stdin`` and take all output, for at most ``limit`` seconds.
 
         With ``relay``, stdout and stderr go there as they come, and not into the result.
@@ -121,7 +123,7 @@ class Link:
             self.close()
             raise (_silent(limit) if time.monotonic() - start >= limit else _lost()) from None
 
-    def _request(self, channel: Channel, kind: str, value: str) -> None:
+    def _request(self, channel: Channel, kind: str, value: str | bytes) -> None:
         """``Channel.exec_command`` without its wait: that has no limit, and costs a third of a short command's time."""
         message = Message()
         message.add_byte(cMSG_CHANNEL_REQUEST)

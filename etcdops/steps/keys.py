@@ -28,42 +28,44 @@ DAY = 86400.0  # seconds
 CHUNK = 1 << 16  # bytes
 
 
-def keys(run: Run, prefix: str, limit: int) -> None:
-    """The names of keys below ``prefix``; all of them when it is empty."""
-    words = ["get", "--prefix", "--keys-only", "--write-out=json", f"--limit={limit}", "--", prefix]
-    found = _json(run, words)
-    names = [_text(each["key"]) for each in found.get("kvs", ())]
-    run.emit({"keys": names, "count": found.get("count", 0)}, lambda: _lines(run, names))
+def keys(run: Run, prefix: str, limit: int, after: str = "", *, in_hex: bool = False) -> None:
+    """The names of keys below ``prefix`` (all of them when it is empty), from the first that follows ``after``."""
+    first, last = _range(_key(prefix, in_hex), _key(after, in_hex))
+    found = _ask_for(run, "get", ["--keys-only", f"--limit={limit}"], first, last)
+    names = [base64.b64decode(each["key"]) for each in found.get("kvs", ())]
+    count = found.get("count", 0)
+    document = {"keys": [_text(name, in_hex) for name in names], "count": count}
+    run.emit(document, lambda: _lines(run, [_shown(name, in_hex) for name in names]))
     if found.get("more") and not run.json:
-        run.ui.warn(f"{found['count'] - len(names)} more; --limit=0 shows all")
+        go_on = shlex.quote(f"--after={_text(names[-1], in_hex)}")
+        run.ui.warn(f"{count - len(names)} more; --limit=0 shows all, {go_on} the next ones")
 
 
-def get(run: Run, key: str) -> None:
+def get(run: Run, key: str, *, in_hex: bool = False) -> None:
     """The value of one key, byte for byte."""
-    found = _json(run, ["get", "--write-out=json", "--", key]).get("kvs", ())
+    found = _ask_for(run, "get", [], _key(key, in_hex)).get("kvs", ())
     if not found:
-        raise OpsError(f"there is no key {key}", hint="inv keys")
-    value = found[0]
+        raise OpsError(f"there is no key {_shown(_key(key, in_hex), in_hex)}", hint="inv keys")
+    value, raw = found[0], base64.b64decode(found[0].get("value", ""))
     if run.json:
         revisions = {name: value[name] for name in ("create_revision", "mod_revision", "version")}
-        run.ui.json({"key": key, "value": _text(value.get("value", "")), **revisions})
+        run.ui.json({"key": key, "value": _text(raw, in_hex), **revisions})
         return
-    raw = base64.b64decode(value.get("value", ""))
     sys.stdout.buffer.write(raw if not sys.stdout.isatty() or raw.endswith(b"\n") else raw + b"\n")
     sys.stdout.flush()
 
 
-def put(run: Run, key: str, value: str) -> None:
-    """Set a key; ``-`` takes the value from standard input.  It travels there, too: no ``ps`` shows it."""
-    content = sys.stdin.buffer.read() if value == "-" else value.encode("utf-8", "surrogateescape")
-    words = [key] if content else [key, ""]  # etcdctl takes an empty standard input for no value at all
-    revision = _write(run, key, ["put", "--write-out=json", "--", *words], content)["header"]["revision"]
-    run.emit({"key": key, "revision": revision}, lambda: run.ui.result(f"{key} set at revision {revision}"))
+def put(run: Run, key: str, value: str, *, in_hex: bool = False) -> None:
+    """Set a key; ``-`` takes the value from standard input."""
+    content = sys.stdin.buffer.read() if value == "-" else os.fsencode(value)
+    name = _key(key, in_hex)
+    revision, shown = _write(run, key, "put", name, content)["header"]["revision"], _shown(name, in_hex)
+    run.emit({"key": key, "revision": revision}, lambda: run.ui.result(f"{shown} set at revision {revision}"))
 
 
-def delete(run: Run, key: str) -> None:
+def delete(run: Run, key: str, *, in_hex: bool = False) -> None:
     """Delete one key."""
-    deleted = _write(run, key, ["del", "--write-out=json", "--", key]).get("deleted", 0)
+    deleted = _write(run, key, "del", _key(key, in_hex)).get("deleted", 0)
     run.emit({"key": key, "deleted": deleted}, lambda: run.ui.result(f"{deleted} deleted"))
 
 
@@ -119,40 +121,74 @@ def _ask(run: Run, words: list[str], stdin: bytes | Iterable[bytes] = b"", **how
     raise HostsFailed(failed)
 
 
-def _write(run: Run, key: str, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
-    """``_json`` for a change: where it is not known whether it was made, the error says so."""
+def _write(run: Run, key: str, verb: str, *operands: bytes) -> dict[str, Any]:
+    """``_ask_for`` a change: where it is not known whether it was made, the error says so."""
     try:
-        return _json(run, words, stdin)
+        return _ask_for(run, verb, [], *operands)
     except OpsError as error:
         failed = error.errors[-1] if isinstance(error, HostsFailed) else error
         if isinstance(failed, Unreachable) or not any(said in failed.message for said in UNSURE):
             raise
         kind = HostError if isinstance(error, HostsFailed) else OpsError
         raise kind(
-            f"{failed.message}; the {words[0]} may or may not have happened",
+            f"{failed.message}; the {verb} may or may not have happened",
             host=failed.host,
-            hint=f"inv get {shlex.quote(key)} tells",
+            hint=f"inv get {shlex.quote(os.fsencode(key).decode(errors='replace'))} tells",
         ) from None
 
 
-def _json(run: Run, words: list[str], stdin: bytes = b"") -> dict[str, Any]:
-    done = _ask(run, words, stdin)
+def _ask_for(run: Run, verb: str, flags: list[str], *operands: bytes) -> dict[str, Any]:
+    """etcd's answer to one get, put or del.
+
+    As a transaction of this alone: etcdctl reads that from standard input, so that keys and values may be any bytes
+    and no ``ps`` shows them.
+    """
+    request = " ".join([verb, *flags, "--", *map(quoted, operands)])
+    done = _ask(run, ["txn", "--write-out=json"], f"\n{request}\n\n\n".encode())
     try:
-        value = json.loads(done.stdout)
-    except ValueError:
-        value = None
-    if done.rc != 0 or not isinstance(value, dict):
+        (answer,) = json.loads(done.stdout)["responses"][0]["Response"].values()
+    except (ValueError, LookupError, TypeError):
+        answer = None
+    if done.rc != 0 or not isinstance(answer, dict):
         lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
         message = lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}"
         if denied := run.credentials.refusal(message):
             raise denied
         raise OpsError(message, hint="" if done.rc == 127 else "inv status")
-    return value
+    return answer
 
 
-def _text(value: str) -> str:
-    """A key or value that etcdctl gives in base64; bytes that are no text show as \\x.."""
-    return base64.b64decode(value).decode("utf-8", "backslashreplace")
+def quoted(data: bytes) -> str:
+    """Any bytes as one word of a transaction: etcdctl unquotes it as Go does."""
+    return f'"{"".join(map(WORDS.__getitem__, data))}"'
+
+
+WORDS = [chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\x{byte:02x}" for byte in range(256)]
+
+
+def _range(prefix: bytes, after: bytes) -> tuple[bytes, bytes]:
+    """The first key that counts, and the first after them that does not; a NUL alone there: all that follow."""
+    stem = prefix.rstrip(b"\xff")
+    return max(prefix or b"\0", after + b"\0" if after else b""), stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
+
+
+def _key(text: str, in_hex: bool) -> bytes:
+    """The key that was given on the command line."""
+    try:
+        return bytes.fromhex(text) if in_hex else os.fsencode(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no hexadecimal number of whole bytes", hint="as in 2f61 for /a") from None
+
+
+def _text(data: bytes, in_hex: bool) -> str:
+    """A key or value; bytes that are no text show as \\x.."""
+    return data.hex() if in_hex else data.decode("utf-8", "backslashreplace")
+
+
+def _shown(name: bytes, in_hex: bool) -> str:
+    """A key on a line of its own: what would break the line, or command the terminal, is escaped."""
+    text = _text(name, in_hex)
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _lines(run: Run, names: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,15 +37,24 @@ SHARED: dict[str, Project] = {}
 def shared(hosts: Hosts, folder: Path, tls: bool) -> Project:
     """The cluster of this module with authentication on, as it was left; deployed anew where it is gone."""
     known = SHARED.get(str(folder))
-    if known is None or hosts.cluster is not known or not known.as_deployed():
+    hosts.cluster = None  # what others share has everybody let in
+    if known is None or not known.as_deployed():
         known = Project(hosts, folder, tls=tls, auth={"user": "" if tls else "root"}, backup={"dir": "store"})
         known.env = {} if tls else {WORD: SECRET}
         known.deployed()
         known.inv("auth-enable", "--yes").ok()
         kept.fill(known, "first") if tls else known.inv("put", "/kept/first", "1").ok()
         known.adopt()
-        SHARED[str(folder)] = hosts.cluster = known
+        SHARED[str(folder)] = known
     return known
+
+
+@pytest.fixture
+def open_(cluster: Project) -> Iterator[Project]:
+    """A cluster without authentication, and without users before and after."""
+    yield cluster
+    cluster.inv("auth-disable", "--yes").ok()
+    cluster.inv("etcdctl", "--", "user", "delete", "root")
 
 
 @pytest.fixture
@@ -87,25 +97,25 @@ def every_task(project: Project) -> None:
 # Turning it on and off
 
 
-def test_on_and_off(cluster: Project, hosts: Hosts) -> None:
+def test_on_and_off(open_: Project) -> None:
     before = [f"etcd01  etcdctl {words}" for words in ("user add root", "user grant-role root root", "auth enable")]
-    assert cluster.inv("auth-enable", "--dry-run").ok().lines == before
-    cluster.refuses(3, "this needs a yes, and nobody can be asked here: Clients of ", task=["auth-enable"])
-    assert not is_on(cluster)
-    assert cluster.inv("auth-disable", "--yes").ok().lines == ["nothing to do: authentication is off"]
+    assert open_.inv("auth-enable", "--dry-run").ok().lines == before
+    open_.refuses(3, "this needs a yes, and nobody can be asked here: Clients of ", task=["auth-enable"])
+    assert not is_on(open_)
+    assert open_.inv("auth-disable", "--yes").ok().lines == ["nothing to do: authentication is off"]
 
-    done = cluster.inv("auth-enable", "--yes").ok()
+    done = open_.inv("auth-enable", "--yes").ok()
     assert done.lines[-1] == f"authentication is on: proven on {', '.join(NAMES)}; the tasks are root, by certificate"
-    assert is_on(cluster)
-    again = cluster.inv("auth-enable").ok().lines
+    assert is_on(open_)
+    again = open_.inv("auth-enable").ok().lines
     assert again == ["nothing to do: authentication is on, and the tasks are root, by certificate"]
 
-    assert cluster.inv("auth-disable", "--dry-run").ok().lines == ["etcd01  etcdctl auth disable"]
-    cluster.inv("auth-disable").failed(3, "Every client with a certificate of its CA can read and write all of ")
-    assert is_on(cluster)
-    assert cluster.inv("auth-disable", "--yes").ok().lines == ["authentication is off; users and roles stay"]
-    assert not is_on(cluster)
-    lines = cluster.inv("auth-enable", "--dry-run").ok().lines
+    assert open_.inv("auth-disable", "--dry-run").ok().lines == ["etcd01  etcdctl auth disable"]
+    open_.inv("auth-disable").failed(3, "Every client with a certificate of its CA can read and write all of ")
+    assert is_on(open_)
+    assert open_.inv("auth-disable", "--yes").ok().lines == ["authentication is off; users and roles stay"]
+    assert not is_on(open_)
+    lines = open_.inv("auth-enable", "--dry-run").ok().lines
     assert lines == before[1:]  # root is there, and keeps its password
 
 
@@ -119,13 +129,13 @@ def test_what_would_lock_us_out_is_refused(cluster: Project, hosts: Hosts) -> No
     cluster.inv("start").ok()
 
 
-def test_what_cannot_be_proven_is_taken_back(cluster: Project, hosts: Hosts) -> None:
+def test_what_cannot_be_proven_is_taken_back(open_: Project, hosts: Hosts) -> None:
     hosts.put("etcd03", "/usr/local/sbin/etcdctl", BROKEN)
-    done = cluster.inv("auth-enable", "--yes").failed(1, "error: authentication was not turned on: ")
+    done = open_.inv("auth-enable", "--yes").failed(1, "error: authentication was not turned on: ")
     assert done.stderr.splitlines()[-1].endswith("; it is off, as before")
     hosts.sh("etcd03", "rm /usr/local/sbin/etcdctl")
-    assert not is_on(cluster)
-    cluster.healthy()
+    assert not is_on(open_)
+    open_.healthy()
 
 
 # Root, by certificate

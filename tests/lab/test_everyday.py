@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -126,6 +127,7 @@ VALUES = {
     "binary": bytes(range(256)) * 4,
     "text": "Zoë — 漢字 🦉".encode(),
     "large": b"0123456789" * 100_000,
+    "large and binary": bytes(range(256)) * 4096,  # a MiB; etcd takes a half more
 }
 
 
@@ -142,7 +144,7 @@ def test_value_on_the_command_line(cluster: Project, value: bytes) -> None:
     assert cluster.inv("get", "--key=/argument").ok().stdout.encode(errors="surrogateescape") == value
 
 
-KEYS = ["-leading", "--help", "with space", 'it\'s "$(id)"', "/ключ", "a\nb"]
+KEYS = ["-leading", "--help", "with space", 'it\'s "$(id)"', "/ключ", "a\nb", "back\\slash", "tab\t"]
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -151,6 +153,55 @@ def test_keys_of_any_shape(cluster: Project, key: str) -> None:
     assert cluster.inv("get", f"--key={key}").ok().stdout == "-5"
     assert cluster.inv("keys", f"--prefix={key}", "--json").ok().json() == {"keys": [key], "count": 1}
     assert cluster.inv("del", f"--key={key}", "--json").ok().json() == {"key": key, "deleted": 1}
+
+
+@pytest.mark.parametrize("key", [b"\0", b"/a\0b\n\xff", bytes(range(256))])
+def test_keys_of_any_bytes(cluster: Project, key: bytes) -> None:
+    value = b"\0\n\xff"
+    assert cluster.inv("put", "--hex", key.hex(), "-", stdin=value).ok().lines[0].startswith(f"{key.hex()} set at ")
+    assert cluster.inv("get", key.hex(), "--hex").ok().stdout.encode(errors="surrogateescape") == value
+    assert cluster.inv("get", key.hex(), "--hex", "--json").ok().json()["value"] == value.hex()
+    assert cluster.inv("keys", "--hex", f"--prefix={key.hex()}").ok().lines == [key.hex()]
+    assert cluster.inv("del", key.hex(), "--hex").ok().lines == ["1 deleted"]
+
+
+def test_a_key_that_is_no_text(cluster: Project) -> None:
+    key = os.fsdecode(b"/\xff")  # as a shell passes it on
+    assert cluster.inv("put", key, "x").ok().stdout.startswith("/\\xff set at revision")
+    assert cluster.inv("get", key).ok().stdout == "x"
+    assert cluster.inv("etcdctl", "--", "get", key, "--print-value-only").ok().stdout == "x\n"
+    assert cluster.inv("keys", f"--prefix={key}").ok().lines == ["/\\xff"]
+    cluster.inv("del", key).ok()
+    cluster.inv("get", key).failed(1, "error: there is no key /\\xff; inv keys")
+    cluster.inv("get", "--hex", "/a").failed(2, "'/a' is no hexadecimal number of whole bytes; as in 2f61 for /a")
+
+
+def test_a_value_that_is_too_large(cluster: Project) -> None:
+    cluster.inv("put", "/large", "-", stdin=bytes(1_900_000)).failed(1, "request is too large")
+
+
+def test_thousands_of_keys_page_by_page(cluster: Project) -> None:
+    """A transaction takes 128 at most."""
+    many = [f"/many/{number:04d}" for number in range(2500)]
+    for start in range(0, len(many), 125):
+        puts = "".join(f"put {key} x\n" for key in many[start : start + 125])
+        cluster.etcdctl("etcd01", f"txn >/dev/null <<'END'\n\n{puts}\n\nEND")
+    assert cluster.inv("keys", "--prefix=/many/", "--limit=0").ok().lines == many
+    listed: list[str] = []
+    flags: list[str] = []
+    while True:
+        page = cluster.inv("keys", "--prefix=/many/", "--limit=1000", *flags).ok()
+        listed += page.lines
+        if not page.stderr:
+            break
+        assert page.stderr.startswith(f"warning: {len(many) - len(listed)} more; --limit=0 shows all, --after=")
+        flags = [page.stderr.partition("all, ")[2].partition(" the next")[0]]
+    assert listed == many
+    assert cluster.inv("keys", "--prefix=/many/", "--after=/many/2497", "--json").ok().json() == {
+        "keys": many[-2:],
+        "count": 2,
+    }
+    cluster.inv("etcdctl", "--", "del", "--prefix", "/many/").ok()
 
 
 def test_keys_that_are_not_there(cluster: Project) -> None:
@@ -164,7 +215,7 @@ def test_listing_keys(cluster: Project) -> None:
         cluster.inv("put", f"/list/{number}", "x").ok()
     some = cluster.inv("keys", "--prefix=/list/", "--limit=2").ok()
     assert some.lines == ["/list/0", "/list/1"]
-    assert "1 more; --limit=0 shows all" in some.stderr
+    assert some.stderr == "warning: 1 more; --limit=0 shows all, --after=/list/1 the next ones\n"
     assert cluster.inv("keys", "--prefix=/list/", "--limit=0").ok().lines == ["/list/0", "/list/1", "/list/2"]
 
 
@@ -174,6 +225,12 @@ def test_etcdctl_passes_words_output_and_exit_code_through(cluster: Project) -> 
         cluster.inv("etcdctl", "--", *each).ok()
     assert cluster.inv("etcdctl", "--", "get", "/raw", "--print-value-only").ok().stdout == "two  words\n"
     assert cluster.inv("etcdctl", "--", "get", "/dash").ok().stdout == "/dash\n-v\n"
+    raw = b"\0\xff\n" + bytes(1 << 20)
+    cluster.inv("etcdctl", "--", "--command-timeout=10s", "put", "/raw", stdin=raw).ok()
+    done = cluster.inv("etcdctl", "--", "--write-out=simple", "txn", stdin=b"\nget /dash\n\n\n").ok()
+    assert done.lines[-2:] == ["/dash", "-v"]
+    got = cluster.inv("etcdctl", "--", "get", "/raw", "--print-value-only").ok()
+    assert got.stdout.encode(errors="surrogateescape") == raw + b"\n"
     own = cluster.inv("etcdctl", "--", "--endpoints=https://198.18.40.102:2379", "endpoint", "health").ok()
     assert "198.18.40.102" in own.stdout
     assert "198.18.40.101" not in own.stdout

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable
+from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable, UsageError
 from etcdops.run import Run
 from etcdops.ssh import Completed
 from etcdops.steps import keys
@@ -116,5 +116,59 @@ def test_words_reach_etcdctl_as_they_are(tmp_path: Path) -> None:
 
 
 def test_what_etcd_says_is_json() -> None:
-    answer = Completed(0, json.dumps({"header": {"revision": 7}}), "", 0.0)
-    assert keys._json(run_of(Fleet(answer)), ["put"]) == {"header": {"revision": 7}}
+    said = {"succeeded": True, "responses": [{"Response": {"response_put": {"header": {"revision": 7}}}}]}
+    answer = Completed(0, json.dumps(said), "", 0.0)
+    assert keys._ask_for(run_of(Fleet(answer)), "put", [], b"/a", b"1") == {"header": {"revision": 7}}
+
+
+@pytest.mark.parametrize(
+    "said", ["", "[]", '{"responses":[]}', '{"succeeded":true}', '{"responses":[{"Response":{}}]}']
+)
+def test_what_is_no_answer_is_an_error(said: str) -> None:
+    with pytest.raises(OpsError, match="etcdctl ended with 0"):
+        keys.get(run_of(Fleet(Completed(0, said, "", 0.0))), "/a")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"", '""'),
+        (b"-a b", '"-a b"'),
+        (b'"\\$`', r'"\x22\x5c$`"'),
+        (b"\x00\n\x7f\xff", r'"\x00\x0a\x7f\xff"'),
+        ("ü".encode(), r'"\xc3\xbc"'),
+    ],
+)
+def test_any_bytes_are_one_word_of_a_transaction(data: bytes, expected: str) -> None:
+    assert keys.quoted(data) == expected
+
+
+@pytest.mark.parametrize(
+    ("prefix", "after", "expected"),
+    [
+        (b"", b"", (b"\0", b"\0")),
+        (b"/a/", b"", (b"/a/", b"/a0")),
+        (b"/a/", b"/a/7", (b"/a/7\0", b"/a0")),
+        (b"/a/", b"/", (b"/a/", b"/a0")),  # before the first: from there
+        (b"", b"/a", (b"/a\0", b"\0")),
+        (b"a\xff", b"", (b"a\xff", b"b")),
+        (b"\xff\xff", b"", (b"\xff\xff", b"\0")),
+    ],
+)
+def test_a_page_of_keys(prefix: bytes, after: bytes, expected: tuple[bytes, bytes]) -> None:
+    assert keys._range(prefix, after) == expected
+
+
+@pytest.mark.parametrize(("text", "expected"), [("2f61", b"/a"), ("00FF", b"\0\xff"), ("", b"")])
+def test_a_key_in_hexadecimal(text: str, expected: bytes) -> None:
+    assert keys._key(text, in_hex=True) == expected
+
+
+@pytest.mark.parametrize("text", ["/a", "2f6", "0x2f"])
+def test_a_key_that_is_not_hexadecimal(text: str) -> None:
+    with pytest.raises(UsageError, match="no hexadecimal number"):
+        keys.get(run_of(Fleet(ended(""))), text, in_hex=True)
+
+
+def test_a_key_cannot_break_its_line() -> None:
+    assert keys._shown("/a\n\x1b[2J\0ü".encode() + b"\xff", in_hex=False) == r"/a\n\x1b[2J\x00ü\xff"
