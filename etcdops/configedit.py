@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,14 +56,16 @@ class Edit:
 
 def add_member(config: Config, member: Member) -> Edit:
     """``member`` behind the others, written in the style of the last one."""
-    return _edit(config, [*config.members, member], f"add {member.name}", lambda text: added(text, member))
+    return _edit(
+        config, _with(config, [*config.members, member]), f"add {member.name}", lambda text: added(text, member)
+    )
 
 
 def remove_member(config: Config, name: str) -> Edit:
     """Without the member ``name``: its lines go, with the comments on them; comments on lines of their own stay."""
     index = config.members.index(config.member(name))
     members = [each for each in config.members if each.name != name]
-    return _edit(config, members, f"take {name} out", lambda text: removed(text, index))
+    return _edit(config, _with(config, members), f"take {name} out", lambda text: removed(text, index))
 
 
 def move_member(config: Config, name: str, address: str) -> Edit:
@@ -71,7 +73,9 @@ def move_member(config: Config, name: str, address: str) -> Edit:
     index = config.members.index(config.member(name))
     moved = config.members[index].model_copy(update={"address": address})
     members = [moved if each.name == name else each for each in config.members]
-    return _edit(config, members, f"move {name} to {address}", lambda text: moved_to(text, index, address))
+    return _edit(
+        config, _with(config, members), f"move {name} to {address}", lambda text: moved_to(text, index, address)
+    )
 
 
 def replace_member(config: Config, name: str, member: Member) -> Edit:
@@ -82,14 +86,23 @@ def replace_member(config: Config, name: str, member: Member) -> Edit:
         return move_member(config, name, member.address)
     members = [*(each for each in config.members if each.name != name), member]
     what = f"put {member.name} in the place of {name}"
-    return _edit(config, members, what, lambda text: removed(added(text, member), index))
+    return _edit(config, _with(config, members), what, lambda text: removed(added(text, member), index))
 
 
-def _edit(config: Config, members: list[Member], what: str, change: Callable[[str], str]) -> Edit:
-    """``UsageError`` unless the file can be written, and the changed text means ``config`` with these ``members``."""
+def change_release(config: Config, wanted: Config, replaced: Mapping[str, Sequence[tuple[str, object]]]) -> Edit:
+    """With the version of ``wanted``, and its settings: what stands in place of each that is ``replaced``."""
+    what = f"set cluster.version to {wanted.cluster.version}"
+    return _edit(config, wanted, what, lambda text: released(text, wanted.cluster.version, replaced), "cluster")
+
+
+def _with(config: Config, members: list[Member]) -> Config:
+    return config.model_copy(update={"members": members})
+
+
+def _edit(config: Config, wanted: Config, what: str, change: Callable[[str], str], section: str = "members") -> Edit:
+    """``UsageError`` unless the file can be written, and the changed text means what is ``wanted``."""
     path = config.path.resolve()
     old = _read(config, path)
-    wanted = config.model_copy(update={"members": members})
     try:
         text = change(old.decode("utf-8"))
         found = configfile.parse(text, config.path)
@@ -99,7 +112,7 @@ def _edit(config: Config, members: list[Member], what: str, change: Callable[[st
     except (LookupError, ValueError, YAMLError):
         text, why = "", "it is written in a way that the tool does not take apart"
     if why:
-        raise UsageError(f"{config.path}: cannot {what}: {why}", hint="edit 'members' yourself, then the same again")
+        raise UsageError(f"{config.path}: cannot {what}: {why}", hint=f"edit '{section}' yourself, then the same again")
     return Edit(path, old, text.encode("utf-8"))
 
 
@@ -192,14 +205,64 @@ def moved_to(text: str, index: int, address: str) -> str:
     return _apply(text, [(pair[1].start, pair[1].end, _scalar(address, pair[1].quote))])
 
 
+def released(text: str, version: str, replaced: Mapping[str, Sequence[tuple[str, object]]]) -> str:
+    """``text`` with this version, and other settings in place of those ``replaced``."""
+    cluster = _section(text, "cluster")
+    number = cluster.get("version")
+    if number is None:
+        raise LookupError("version")
+    cuts: list[Cut] = [(number[1].start, number[1].end, _scalar(version, number[1].quote))]
+    pair = cluster.get("settings")
+    if pair and replaced:
+        names = [key.value for key in pair[1].children[::2]]
+        if all(name in replaced and not replaced[name] for name in names):
+            cuts.append((pair[1].begin, pair[1].end, "{}"))
+        else:
+            cuts += [cut for name, new in replaced.items() for cut in _instead(text, pair[1], name, new)]
+    return _apply(text, cuts)
+
+
+def _instead(text: str, settings: Node, name: str, new: Sequence[tuple[str, object]]) -> list[Cut]:
+    """What takes the place of the setting ``name``: each of ``new`` in its style, or nothing."""
+    pair = settings.get(name)
+    if pair is None:
+        raise LookupError(name)
+    key, value = pair
+    if new:
+        between = ", " if settings.flow else "\n" + " " * (key.begin - _line(text, key.begin))
+        pairs = [f"{_scalar(each, key.quote)}: {_plain(content, value.quote)}" for each, content in new]
+        return [(key.start, value.end, between.join(pairs))]
+    if not settings.flow:
+        return [(_line(text, key.begin), _next_line(text, value.end), "")]
+    at = settings.children.index(key)
+    if at + 2 < len(settings.children):
+        return [(key.begin, settings.children[at + 2].begin, "")]
+    return [(settings.children[at - 1].end, value.end, "")]
+
+
+def _plain(value: object, quote: str) -> str:
+    return (
+        str(value).lower()
+        if isinstance(value, bool)
+        else _scalar(value, quote)
+        if isinstance(value, str)
+        else str(value)
+    )
+
+
 def _members(text: str) -> Node:
     """The list under the key 'members'."""
+    return _section(text, "members")
+
+
+def _section(text: str, name: str) -> Node:
+    """The list or the mapping under the key ``name``."""
     events = iter(YAML().parse(text))
     while isinstance(event := next(events), StreamStartEvent | DocumentStartEvent):
         pass
-    pair = _node(event, events, text).get("members")
+    pair = _node(event, events, text).get(name)
     if pair is None or not pair[1].children:
-        raise LookupError("members")
+        raise LookupError(name)
     return pair[1]
 
 

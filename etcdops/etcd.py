@@ -30,7 +30,10 @@ class Alarm:
 
 @dataclass(frozen=True)
 class EndpointStatus:
-    """`endpoint status` of one member.  Sizes are bytes; ``leader`` is 0 when it knows of none."""
+    """`endpoint status` of one member.  Sizes are bytes; ``leader`` is 0 when it knows of none.
+
+    ``storage``: the version of its data, '' below 3.6; ``downgrade``: the version that a downgrade is going on to.
+    """
 
     cluster_id: int
     member_id: int
@@ -45,6 +48,8 @@ class EndpointStatus:
     learner: bool
     quota: int
     errors: tuple[str, ...]
+    storage: str = ""
+    downgrade: str = ""
 
     @property
     def alarms(self) -> tuple[Alarm, ...]:
@@ -189,6 +194,8 @@ def _status(value: Mapping[str, Any], known: tuple[ClusterMember, ...] | None) -
         learner=value.get("isLearner", False),
         quota=value.get("dbSizeQuota", 0),
         errors=tuple(_named(error.strip(), known) for error in value.get("errors", ())),
+        storage=value.get("storageVersion", ""),
+        downgrade=value.get("downgradeInfo", {}).get("targetVersion", ""),
     )
 
 

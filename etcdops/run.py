@@ -128,6 +128,12 @@ class Run:
         other.__dict__["config"] = self.config.model_copy(update={"members": list(members)})
         return other
 
+    def under(self, config: Config) -> Run:
+        """The same run on the same hosts, for what ``config`` says."""
+        part = replace(self, _fleet=self.fleet)
+        part.__dict__["config"] = config
+        return part
+
     def reconnect(self) -> None:
         """Hosts can be worked on again after Ctrl-C, which closes every connection for good."""
         self.close()

@@ -13,6 +13,7 @@ from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnat
 from etcdops.guards.host import (
     cut_short,
     other_member,
+    other_way,
     still_there,
     strangers,
     unfit,
@@ -26,6 +27,7 @@ __all__ = [
     "Facts",
     "bad_release",
     "beneath_a_restore",
+    "beneath_an_upgrade",
     "check",
     "clocks",
     "cut_short",
@@ -51,8 +53,19 @@ def findings(config: Config, facts: Facts) -> list[Refused]:
     found: list[Refused] = []
     for member in config.members:
         found += [*unfit(config, member, facts[member.name]), *unlike(config, member, facts[member.name])]
+    return [*found, *_together(config, facts)]
+
+
+def beneath_an_upgrade(config: Config, facts: Facts) -> list[Refused]:
+    """The same for a run that brings another release."""
+    found: list[Refused] = []
+    for member in config.members:
+        found += [*unfit(config, member, facts[member.name]), *other_way(config, member, facts[member.name])]
+    return [*found, *_together(config, facts)]
+
+
+def _together(config: Config, facts: Facts) -> list[Refused]:
     return [
-        *found,
         *same_machine(facts),
         *clocks(facts),
         *bad_release(config, facts),

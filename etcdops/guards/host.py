@@ -70,6 +70,12 @@ def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
 
 def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
     """A member that runs, or has data to run on, in a way that deploy must not change."""
+    yield from other_way(config, member, facts)
+    yield from other_release(config, member, facts)
+
+
+def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """A member that has a restore before it, or another transport."""
 
     def finding(message: str, hint: str) -> Refused:
         return Refused(message, host=member.name, hint=hint)
@@ -87,11 +93,19 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
             f"runs with {was}, and config.yaml asks for {will}",
             f"set cluster.tls: {str(not config.cluster.tls).lower()}; deploy does not change the transport",
         )
+
+
+def other_release(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """A member of another minor than config.yaml has."""
+    if is_strange(facts) or not (facts.is_running or facts.has_data):
+        return
     version = installed(facts)
     if version and version.rpartition(".")[0] != config.cluster.minor:
-        yield finding(
+        yield Refused(
             f"runs etcd {version}, and config.yaml asks for {config.cluster.version}",
-            f"set cluster.version to a {version.rpartition('.')[0]} release; deploy changes the patch level only",
+            host=member.name,
+            hint=f"set cluster.version to a {version.rpartition('.')[0]} release; inv upgrade and inv downgrade "
+            "change the minor",
         )
 
 

@@ -55,6 +55,16 @@ def backup(run: Run) -> None:
         raise OpsError(f"the backup is whole, but old ones were not deleted: {trouble}", hint=trouble.hint)
 
 
+def keep(run: Run, views: Mapping[str, View | OpsError]) -> Manifest:
+    """A proven backup in the store, before something that there may be no other way back from."""
+    with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
+        run.ui.step(f"Back up {run.config.cluster.name} to {store.where}")
+        path = work / "snapshot.db"
+        manifest = from_cluster(run, views, path)
+        with run.ui.transfer("store") as progress:
+            return store.add(path, manifest, progress)
+
+
 def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> Manifest:
     """A proven snapshot of the cluster as it is now, in ``path``; the next member is asked where one fails."""
     _refuse_a_split(views)

@@ -306,3 +306,53 @@ def test_whatever_is_added_can_be_taken_out_again(
         config = configfile.load(config.path)
     left = config.path.read_bytes().decode().replace("}, ]", "},]")
     assert left.rstrip("\n") == text.rstrip("\n")
+
+
+# settings as they stand, what replaces them, and what stands there then
+SETTINGS = {
+    "none": ("", {}, ""),
+    "one, in block": (
+        "  settings:\n    a-b: 1  # why\n    # more\n    snapshot-count: 5\n",
+        {"a-b": (("b", 1),)},
+        "  settings:\n    b: 1  # why\n    # more\n    snapshot-count: 5\n",
+    ),
+    "one goes": (
+        "  settings:\n    a-b: true  # why\n    # more\n    snapshot-count: 5\n",
+        {"a-b": ()},
+        "  settings:\n    # more\n    snapshot-count: 5\n",
+    ),
+    "two for one": (
+        "  settings:\n    'a-b': \"x=true,y=false\"\n",
+        {"a-b": (("x", True), ("y", False))},
+        "  settings:\n    'x': true\n    'y': false\n",
+    ),
+    "in one line": (
+        "  settings: {a: 1, b: 2, c: 3}\n",
+        {"b": (("d", "e=f,g=h"),)},
+        '  settings: {a: 1, d: "e=f,g=h", c: 3}\n',
+    ),
+    "goes in one line": ("  settings: {a: 1, b: 2, c: 3}\n", {"a": (), "c": ()}, "  settings: {b: 2}\n"),
+    "all go": ("  settings:\n    a: 1\n    b: 2\n", {"a": (), "b": ()}, "  settings:\n    {}\n"),
+}
+
+
+@pytest.mark.parametrize(("before", "replaced", "after"), SETTINGS.values(), ids=SETTINGS.keys())
+def test_another_release(before: str, replaced: dict[str, tuple[tuple[str, object], ...]], after: str) -> None:
+    text = "# top\ncluster:\n  name: c\n  version: '3.5.30'   # now\n{}members: []\n"
+    released = configedit.released(text.replace("{}", before), "3.6.16", replaced)
+    assert released == text.replace("3.5.30", "3.6.16").replace("{}", after)
+
+
+def test_another_release_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    text = (
+        "cluster: {name: c, version: v3.5.30, settings: {experimental-compaction-batch-limit: 9, enable-v2: false}}\n"
+    )
+    members = "members: [{name: a, address: 192.0.2.1}]  # the only one\n"
+    path.write_text(text + members)
+    config = configfile.load(path)
+    cluster = config.cluster.model_copy(update={"version": "3.6.16", "settings": {"compaction-batch-limit": 9}})
+    replaced = {"experimental-compaction-batch-limit": (("compaction-batch-limit", 9),), "enable-v2": ()}
+    configedit.change_release(config, config.model_copy(update={"cluster": cluster}), replaced).write()
+    assert path.read_text() == "cluster: {name: c, version: 3.6.16, settings: {compaction-batch-limit: 9}}\n" + members
+    assert configfile.load(path).cluster == cluster

@@ -237,13 +237,13 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config("3.7.3"),
         three(lambda name: serving(name, releases={"3.7.3": "aa"})),
         [f"{name}: runs etcd 3.6.16, and config.yaml asks for 3.7.3; "
-         "set cluster.version to a 3.6 release; deploy changes the patch level only" for name in NAMES],
+         "set cluster.version to a 3.6 release; inv upgrade and inv downgrade change the minor" for name in NAMES],
     ),
     "a minor back": (
         config("3.5.30"),
         three(fresh, serving("etcd02", identity={}, releases={"3.5.30": "aa"}, view=view(members=None))),
         ["etcd02: runs etcd 3.6.16, and config.yaml asks for 3.5.30; "
-         "set cluster.version to a 3.6 release; deploy changes the patch level only"],
+         "set cluster.version to a 3.6 release; inv upgrade and inv downgrade change the minor"],
     ),
     "emptied, the others serve": (
         config(),
@@ -265,7 +265,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config("3.7.3"),
         three(lambda name: down(name, paths={layout.CURRENT: path("link", target="3.6.16")}, releases={"3.7.3": "aa"})),
         [f"{name}: runs etcd 3.6.16, and config.yaml asks for 3.7.3; "
-         "set cluster.version to a 3.6 release; deploy changes the patch level only" for name in NAMES],
+         "set cluster.version to a 3.6 release; inv upgrade and inv downgrade change the minor" for name in NAMES],
     ),
     "another transport, the cluster is down": (
         config(),

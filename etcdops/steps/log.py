@@ -1,0 +1,108 @@
+"""What an upgrade must know of each member's log and data that etcd does not tell: files/renew.sh on every host."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from etcdops import gate, layout
+from etcdops.errors import OpsError, Refused
+from etcdops.run import Run
+from etcdops.ssh import Host
+from etcdops.steps.restart import restart_member
+
+AUTH = r"""
+unset ETCDCTL_USER ETCDCTL_PASSWORD
+said=$(client --command-timeout=5s --user=etcdops-nobody:x get etcdops 2>&1)
+case $said in *'authentication failed'*) echo enabled ;; esac
+"""
+
+
+@dataclass(frozen=True)
+class Log:
+    """Of one member: when its process ``started`` and when the newest ``snapshot`` of its log was written (seconds
+    since 1970, 0: none), who its data says was ``removed`` (ids in hexadecimal), the version of the ``cluster`` as its
+    journal has it, and settings that it says are ``unknown``."""
+
+    started: int
+    snapshot: int
+    removed: tuple[str, ...]
+    cluster: str
+    unknown: str
+
+
+def look(host: Host) -> Log:
+    """The log of the member on ``host``."""
+    return parse(host.client(layout.script("prelude", "client", "renew"), "look").stdout)
+
+
+def parse(text: str) -> Log:
+    """The answer of the script."""
+    values = dict(line.split("\t", 1) for line in text.splitlines() if "\t" in line)
+    return Log(
+        started=int(values.get("started") or 0),
+        snapshot=int(values.get("snapshot") or 0),
+        removed=tuple(values.get("removed", "").split()),
+        cluster=values.get("cluster", ""),
+        unknown=values.get("unknown", "").strip(),
+    )
+
+
+def due(logs: dict[str, Log]) -> list[str]:
+    """The members whose log may hold what was written before all members ran what they run now."""
+    since = max(log.started for log in logs.values())
+    return [name for name, log in logs.items() if log.snapshot <= since]
+
+
+def renew(run: Run) -> None:
+    """Have each member where it is due begin its log anew, by a restart with the release that it has."""
+    names = due(run.fleet.all(look))
+    script = layout.script("client", "renew")
+    views = gate.pass_through(run)
+    for name in sorted(names, key=lambda each: views[each].leads):
+        run.ui.step(f"Restart {name}, so that it begins its log anew")
+        restart_member(run, name, lambda name=name: _run(run, name, "begin"))  # type: ignore[misc]
+        run.fleet.all(lambda host: host.client(script, "wait"), [name])
+
+
+def end(run: Run, name: str) -> None:
+    """No more snapshots of the log than usual on ``name``, from its next start on."""
+    _run(run, name, "end")
+
+
+def _run(run: Run, name: str, word: str) -> None:
+    run.fleet.all(lambda host: host.client(layout.script("client", "renew"), word), [name])
+
+
+def doomed(run: Run, ids: Collection[int]) -> list[Refused]:
+    """Members whose data says that others were removed which are members: 3.6 believes it, and these end for good."""
+    known = {f"{each:016x}" for each in ids}
+    return [
+        Refused(
+            f"its data has {', '.join(wrong)} noted as removed, which are members: 3.6 would end them for good",
+            host=name,
+            hint="inv backup, then inv restore latest: it writes the data anew, and takes seconds",
+        )
+        for name, log in run.fleet.all(look).items()
+        if (wrong := sorted(known.intersection(log.removed)))
+    ]
+
+
+def auth_enabled(run: Run) -> bool:
+    """Whether the cluster asks who one is: it refuses a user that nobody has, and is asked for nothing else."""
+    name = run.names[0]
+    said = run.fleet.all(lambda host: host.client(layout.script("client") + AUTH, check=False).stdout, [name])[name]
+    return "enabled" in said
+
+
+def agreed(run: Run, version: str, seconds: float) -> None:
+    """Wait until every member takes the cluster for one of ``version``, as far as they tell."""
+
+    def missing(logs: dict[str, Log | OpsError]) -> Sequence[str]:
+        found = {name: log.cluster for name, log in logs.items() if isinstance(log, Log)}
+        return [f"{name}: the cluster is one of {each or '?'} still" for name, each in found.items() if each != version]
+
+    def silent(logs: dict[str, Log | OpsError]) -> bool:  # with log-level warn it does not say so
+        return all(isinstance(log, Log) and log.cluster in {"", version} for log in logs.values())
+
+    gate.until(run, lambda: run.fleet.map(look), missing, seconds=seconds, enough=silent)
