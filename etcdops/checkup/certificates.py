@@ -15,6 +15,7 @@ from etcdops.pkifolder import CLIENTS, PEERS
 if TYPE_CHECKING:
     from etcdops.certificate import CertInfo
 
+FORWARD = "AllowTcpForwarding local in its sshd_config; or inv verify, from elsewhere"
 RENEW = "inv distribute issues a new one; no restart is needed"
 CA_FILES = (f"{CLIENTS}.pem", f"{PEERS}.pem")
 AUTHORITIES = {layout.CLIENT_CA: "the CA of clients", layout.PEER_CA: "the CA of peers"}
@@ -51,6 +52,9 @@ def served(picture: Picture) -> Iterator[Finding]:
     """Ports that show no certificate, or another one than lies on the disk."""
     for name, exam in picture.seen.items():
         for port, shown in exam.served.items():
+            if shown.unseen:
+                yield Finding("note", f"what its ports serve could not be seen: {shown.unseen}", name, FORWARD)
+                continue
             if shown.trouble:
                 yield Finding("warning", f"port {port} shows no certificate: {shown.trouble}", name, "inv status")
                 continue
@@ -67,7 +71,7 @@ def served(picture: Picture) -> Iterator[Finding]:
 
 
 def shown(picture: Picture) -> str:
-    ports = sum(len(exam.served) for exam in picture.seen.values())
+    ports = sum(1 for exam in picture.seen.values() for shown in exam.served.values() if shown.certificate)
     return f"{ports} ports serve what lies on the disk" if ports else _none(picture)
 
 

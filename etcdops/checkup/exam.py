@@ -21,7 +21,7 @@ from etcdops.config import Config, Member
 from etcdops.credentials import Denied
 from etcdops.errors import HostError
 from etcdops.facts import HostFacts, ask, decode, fields
-from etcdops.ssh import Host, Stream
+from etcdops.ssh import Host, NoForwarding, Stream
 
 PATIENCE = 2  # seconds until a port that says nothing counts as one that a firewall drops
 LIMIT = 5.0  # seconds for one look at a port of etcd
@@ -41,10 +41,11 @@ class Reach:
 
 @dataclass(frozen=True)
 class Served:
-    """The certificate (PEM) that a port shows; where there is none, the ``trouble``."""
+    """The certificate (PEM) that a port shows; where there is none, the ``trouble``; ``unseen``: why none can tell."""
 
     certificate: str = ""
     trouble: str = ""
+    unseen: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def _served(host: Host, address: str, port: int, stem: Path) -> Served:
     try:
         with _stream(host, address, port) as stream:
             return Served(ssl.DER_cert_to_PEM_cert(_handshake(stream, context)))
+    except NoForwarding as error:
+        return Served(unseen=error.message)
     except (HostError, OSError) as error:
         return Served(trouble=_words(error))
 

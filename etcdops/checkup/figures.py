@@ -20,7 +20,8 @@ def disk(picture: Picture) -> Iterator[Finding]:
     """Members whose log or database is slow to reach the disk."""
     for name, exam in picture.running.items():
         if exam.metrics is None:
-            yield Finding("note", f"its figures could not be seen: {exam.unseen}", name, "inv configure, inv restart")
+            hint = "AllowTcpForwarding in its sshd_config, and listen-metrics-urls in cluster.settings, decide that"
+            yield Finding("note", f"its figures could not be seen: {exam.unseen}", name, hint)
             continue
         yield from _slow(name, "wal fsync", exam.metrics.fsync, FSYNC, DISK_HINT)
         yield from _slow(name, "backend commit", exam.metrics.commit, COMMIT, DISK_HINT)

@@ -4,6 +4,6 @@ Only ``dialer``, ``link`` and ``identities`` know Fabric and paramiko; they are 
 """
 
 from etcdops.ssh.fleet import Fleet
-from etcdops.ssh.host import Completed, Host, Stream
+from etcdops.ssh.host import Completed, Host, NoForwarding, Stream
 
-__all__ = ["Completed", "Fleet", "Host", "Stream"]
+__all__ = ["Completed", "Fleet", "Host", "NoForwarding", "Stream"]

@@ -40,6 +40,10 @@ class Completed:
     seconds: float
 
 
+class NoForwarding(HostError):
+    """The host's sshd makes no connections for us."""
+
+
 class Stream(Protocol):
     """A connection, as a socket is one."""
 

@@ -19,6 +19,7 @@ from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, cMSG_CHANNE
 from paramiko.message import Message
 
 from etcdops.errors import HostError
+from etcdops.ssh.host import NoForwarding
 
 WINDOW = 16 << 20  # bytes that a host may send unasked; with 2 MiB, as usual, 30 MB take 1.7 s at 100 ms, not 0.4 s
 PACKET = 32 << 10  # bytes: what OpenSSH takes in one piece
@@ -100,16 +101,16 @@ class Link:
     def tunnel(self, address: str, port: int, limit: float) -> Channel:
         """A connection that the host makes for us; no wait on it takes longer than ``limit`` seconds.
 
-        ``HostError`` where nobody listens there, or the host's sshd forwards nothing.
+        ``HostError`` where nobody listens there, ``NoForwarding`` where the host's sshd does no such thing.
         """
         try:
             channel = self._transport.open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=limit)
         except ChannelException as error:
-            closed = error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
-            why = "its sshd allows no forwarding" if closed else error.text
-            raise HostError(f"port {port} cannot be looked at: {why}") from None
+            if error.code == OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED:
+                raise NoForwarding("its sshd forwards nothing", hint="AllowTcpForwarding in its sshd_config") from None
+            raise HostError(f"{address}:{port}: {error.text}") from None
         except (SSHException, EOFError, OSError) as error:
-            raise HostError(f"port {port} cannot be looked at: {error}") from None
+            raise HostError(f"{address}:{port}: {error}") from None
         channel.settimeout(limit)
         return channel
 

@@ -80,6 +80,8 @@ def every_task(project: Project) -> None:
     assert project.inv("status", "--json").ok().json()["healthy"]
     for task in ("health", "members", "alarms", "check-data", "space", "keys"):
         assert project.inv(task).ok().stderr in {"", "    every member holds the same\n"}, task
+    states = {each["check"]: each["state"] for each in project.inv("doctor", "--json").json()["checks"]}
+    assert {states[check] for check in ("service", "membership", "leader", "alarms", "database")} == {"ok"}
     project.inv("put", "/auth/key", "value").ok()
     assert project.inv("get", "/auth/key").ok().stdout == "value"
     assert project.inv("keys", "--prefix=/auth/").ok().lines == ["/auth/key"]
@@ -240,6 +242,7 @@ def test_without_tls_nobody_is_root_by_itself(project: object, hosts: Hosts, tmp
         prompts["[etcd] root's once more: "] = "typed"
         assert new.terminal("auth-enable", "--yes", answers=prompts).code == 0
     new.inv("status").failed(1, "error: authentication is on, and we came without a user; set auth.user in config.yaml")
+    assert "we came without a user; set auth.user" in new.inv("doctor").failed(5).stdout
 
 
 def test_every_task_by_password(plain: Project, hosts: Hosts) -> None:

@@ -292,6 +292,19 @@ def test_days_left_tell_both_certificates(patient: Project) -> None:
         assert row["days_left_2379"] >= 363
 
 
+def test_sshd_that_forwards_nothing(patient: Project, hosts: Hosts) -> None:
+    """Then some of it cannot be seen, and that is said."""
+    config = "/etc/ssh/sshd_config.d/test.conf"
+    hosts.sh("etcd02", f"echo AllowTcpForwarding no >{config} && systemctl reload ssh")
+    try:
+        done = patient.inv("doctor", "--json").ok()
+    finally:
+        hosts.sh("etcd02", f"rm {config} && systemctl reload ssh")
+    for check, words in {"disk": "its figures could not be seen: ", "served": "what its ports serve could not"}.items():
+        assert [text for name, text in found(done, check, "note") if name == "etcd02" and text.startswith(words)]
+    assert done.json()["members"][1]["served_days_left_2379"] is None
+
+
 def test_host_off_hides_nothing(patient: Project, hosts: Hosts) -> None:
     hosts.lab.off("etcd03")
     try:

@@ -444,8 +444,9 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     ),
     "too few to tell": ("disk", tuned(fsync=histogram(ms1024=99)), []),
     "no figures": (
-        "disk", picture(exam(patient("etcd02"), metrics=None, unseen="port 2381 cannot be looked at: x")),
-        ["note etcd02: its figures could not be seen: port 2381 cannot be looked at: x; inv configure, inv restart"],
+        "disk", picture(exam(patient("etcd02"), metrics=None, unseen="x")),
+        ["note etcd02: its figures could not be seen: x; AllowTcpForwarding in its sshd_config, and "
+         "listen-metrics-urls in cluster.settings, decide that"],
     ),
     "far peers": (
         "peers", tuned(round_trip=histogram(ms128=900, ms256=100)),
@@ -496,6 +497,11 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     "none is served": (
         "served", shown(Served(trouble="it hung up in the TLS handshake")),
         ["warning etcd02: port 2380 shows no certificate: it hung up in the TLS handshake; inv status"],
+    ),
+    "ports that cannot be seen": (
+        "served", shown(Served(unseen="its sshd forwards nothing")),
+        ["note etcd02: what its ports serve could not be seen: its sshd forwards nothing; AllowTcpForwarding local in "
+         "its sshd_config; or inv verify, from elsewhere"],
     ),
     "another CA": (
         "trust", wanting(MemberPki(None, None, None, None, client_issuer=OTHER)),
