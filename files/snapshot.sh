@@ -27,16 +27,20 @@ saving=
 trap '[ -z "$saving" ] || kill "$saving" 2>/dev/null; rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 
-# It is sent as it comes.  And watched, since etcdctl waits for ever for an etcd that has ended: two minutes without a
+# It is sent, and its digest made, as it comes.  And watched, since etcdctl waits for ever for an etcd that has ended: two minutes without a
 # byte; or 15, once it has all and brings it to the disk, which may be slow.
 : >"$work/db.part"
-exec 3<"$work/db.part" # it keeps its name only until it is whole
-$CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- &
+mkfifo "$work/fifo"
+head --bytes=-32 <"$work/fifo" | digest >"$work/sum" &
+summing=$!
+exec 3<"$work/db.part" 4<"$work/db.part" 5>"$work/fifo" # the file keeps its name only until it is whole
+follow() { cat <&3 && cat <&4 >&5; }
+$CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- 4<&- 5>&- &
 saving=$! had='' still=0
 while kill -0 "$saving" 2>/dev/null; do
     sleep 0.05
     kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
-    cat <&3 || exit 1
+    follow || exit 1
     has=$(stat -L -c %s /dev/fd/3)
     [ "$has" = "$had" ] || still=0
     had=$has still=$((still + 1))
@@ -46,10 +50,13 @@ while kill -0 "$saving" 2>/dev/null; do
 done
 wait "$saving" || give_up "etcd did not give the snapshot: $(last "$work/said")"
 saving=
-cat <&3 || exit 1
+follow || exit 1
+exec 5>&-
+wait "$summing"
+read -r sum _ <"$work/sum"
 size=$(stat -c %s -- "$work/db")
 [ $((size % 512)) = 32 ] || give_up "the snapshot has $size bytes, which is no multiple of 512 and the 32 of its digest"
-[ "$(head --bytes=-32 "$work/db" | digest | cut -d ' ' -f 1)" = "$(tail --bytes=32 "$work/db" | od -An -v -tx1 | tr -d ' \n')" ] ||
+[ "$sum" = "$(tail --bytes=32 "$work/db" | od -An -v -tx1 | tr -d ' \n')" ] ||
     give_up 'the snapshot is damaged here already: its digest is not that of its content'
 tell size "$size"
 tell asked "$(echo "$asked" | number revision)"

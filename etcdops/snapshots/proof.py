@@ -47,29 +47,53 @@ class Proof:
     term: int
 
 
-def prove(path: Path, *, raw: bool = False) -> Proof:
+class Sum:
+    """The SHA-256 of a snapshot, made as its bytes come by."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._end = b""
+
+    def update(self, chunk: bytes) -> None:
+        """The next bytes; the last 32 are held back, for they may be the trailer."""
+        if len(chunk) < SUM:
+            chunk = self._end + chunk
+        else:
+            self._digest.update(self._end)
+        self._digest.update(memoryview(chunk)[:-SUM])
+        self._end = chunk[-SUM:]
+
+    def result(self) -> tuple[str, bool]:
+        """That of all bytes, and whether the last 32 are that of all before.  Nothing comes after this."""
+        inner = self._digest.digest()
+        self._digest.update(self._end)
+        return self._digest.hexdigest(), inner == self._end
+
+
+def prove(path: Path, *, raw: bool = False, sum_: Sum | None = None) -> Proof:
     """Read all of ``path`` and check it; ``OpsError`` says what is wrong with it.
 
     A snapshot is a bbolt database and the SHA-256 of it, 32 bytes (etcd, server/etcdserver/api/v3rpc/maintenance.go).
     ``raw``: a database copied off a member's disk, which has no such end, so that only its structure can be checked.
+    ``sum_``: of the bytes that were written there just now, so that they need not be read for it again.
     """
     size = _size(path)
     with Bolt(path) as db:
         if not raw:
             _check_end(path, size, db)
         with ThreadPoolExecutor(1) as pool:  # the sum is made beside the walk, on another core
-            sums = pool.submit(_sums, path, size)
+            sums = pool.submit(lambda: (sum_ or _sum(path)).result())
             try:
                 db.check()
                 problem = None
             except OpsError as error:
                 problem = error
-            sum_, trusted = sums.result()
+            sha256, trusted = sums.result()
         if not raw and not trusted:
             raise OpsError(f"{path}: is damaged: the SHA-256 at its end is not that of its content", hint=ANOTHER)
         if problem:
             raise problem
-        return _read(path, db, size, sum_, raw)
+        return _read(path, db, size, sha256, raw)
 
 
 def newest_revision(path: Path) -> int:
@@ -135,23 +159,18 @@ def _check_end(path: Path, size: int, db: Bolt) -> None:
     raise OpsError(f"{path}: is damaged: {beyond - SUM} bytes follow after its end", hint=ANOTHER)
 
 
-def _sums(path: Path, size: int) -> tuple[str, bool]:
-    """The file's SHA-256, and whether its last 32 bytes are that of all before."""
-    digest = hashlib.sha256()
-    left = size - SUM
+def _sum(path: Path) -> Sum:
+    total = Sum()
     try:
         with path.open("rb") as stream:
-            while left and (chunk := stream.read(min(CHUNK, left))):
-                digest.update(chunk)
-                left -= len(chunk)
-            inner, end = digest.digest(), stream.read()
+            while chunk := stream.read(CHUNK):
+                total.update(chunk)
     except OSError as error:
         raise OpsError(f"{path}: {error.strerror or error}") from None
-    digest.update(end)
-    return digest.hexdigest(), inner == end
+    return total
 
 
-def _read(path: Path, db: Bolt, size: int, sum_: str, raw: bool) -> Proof:
+def _read(path: Path, db: Bolt, size: int, sha256: str, raw: bool) -> Proof:
     missing = {b"key", b"meta", b"members"}.difference(db.buckets())
     if missing:
         names = ", ".join(sorted(name.decode() for name in missing))
@@ -160,7 +179,7 @@ def _read(path: Path, db: Bolt, size: int, sum_: str, raw: bool) -> Proof:
     compacted = max(_compaction(meta))
     return Proof(
         size=size,
-        sha256=sum_,
+        sha256=sha256,
         raw=raw,
         revision=_revision(db, meta),
         compact_revision=compacted or None,

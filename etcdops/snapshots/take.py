@@ -16,7 +16,7 @@ from etcdops.etcd import parse_view
 from etcdops.snapshots import content, throwaway
 from etcdops.snapshots.content import Content
 from etcdops.snapshots.manifest import Manifest
-from etcdops.snapshots.proof import Proof, RecordedMember, newest_revision, prove
+from etcdops.snapshots.proof import Proof, RecordedMember, Sum, newest_revision, prove
 from etcdops.snapshots.store import create, failed
 from etcdops.snapshots.wal import Log
 from etcdops.ssh import Completed, Host
@@ -34,10 +34,10 @@ def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Calla
     """
     taken = datetime.now(UTC)
     script = layout.script("client", "snapshot")
-    report = _fetch(host, target, advance, partial(host.client, script, "l" if quorum else "s"))
+    report, total = _fetch(host, target, advance, partial(host.client, script, "l" if quorum else "s"))
     with ThreadPoolExecutor(1) as pool:  # the member is asked while its snapshot is proven here
         asked = pool.submit(_still_held, host, target)
-        proof = prove(target)
+        proof = prove(target, sum_=total)
         held = asked.result()
     if proof.revision < int(report["asked"]):
         raise HostError(
@@ -56,17 +56,25 @@ def salvage(host: Host, cluster: str, target: Path, start: int, log: Log, at: in
     record = "".join(f"\\{byte:03o}" for byte in log.all_agreed())
     arguments = (str(start), str(at), record)
     script, stdin = layout.script("throwaway", "salvage"), throwaway.certificates()
-    report = _fetch(host, target, lambda done: None, partial(host.run, script, *arguments, stdin=stdin))
-    proof = prove(target)
+    report, total = _fetch(host, target, lambda done: None, partial(host.run, script, *arguments, stdin=stdin))
+    proof = prove(target, sum_=total)
     held = content.of(report) if report["revision"] == str(proof.revision) else Content()
     return _manifest(host, cluster, taken, report, proof, held)
 
 
-def _fetch(host: Host, target: Path, advance: Callable[[int], None], work: Callable[..., Completed]) -> dict[str, str]:
-    """Run a script that sends a snapshot, and give what it says about it."""
+def _fetch(
+    host: Host, target: Path, advance: Callable[[int], None], work: Callable[..., Completed]
+) -> tuple[dict[str, str], Sum]:
+    """Run a script that sends a snapshot: what it says about it, and the sum of what has come."""
     said: list[bytes] = []
+    total = Sum()
     with Sink(target, advance) as sink:
-        done = work(relay=(sink.write, said.append), timeout=SECONDS, check=False)
+
+        def receive(chunk: bytes) -> None:
+            sink.write(chunk)
+            total.update(chunk)
+
+        done = work(relay=(receive, said.append), timeout=SECONDS, check=False)
     lines = b"".join(said).decode(errors="replace").splitlines()
     if done.rc != 0:
         words = "; ".join([line for line in lines if line.strip()][-2:])
@@ -74,7 +82,7 @@ def _fetch(host: Host, target: Path, advance: Callable[[int], None], work: Calla
     report = dict(line.split("\t", 1) for line in lines if "\t" in line)
     if sink.done != int(report["size"]):
         raise HostError(f"sent {sink.done} bytes of a snapshot of {report['size']}", host=host.name)
-    return report
+    return report, total
 
 
 def _still_held(host: Host, path: Path) -> Content:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import struct
@@ -10,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from etcdops.errors import OpsError
 from etcdops.snapshots.bolt import BRANCH, LEAF, fnv64a
-from etcdops.snapshots.proof import count_keys, prove
+from etcdops.snapshots.proof import Sum, count_keys, prove
 from tests.unit import snapshots
 from tests.unit.snapshots import NAMES, put
 
@@ -277,3 +280,14 @@ def test_the_list_of_free_pages(whole: bytes, tmp_path: Path) -> None:
 def test_not_etcds(whole: bytes, tmp_path: Path) -> None:
     data = whole[:-32].replace(b"meta", b"metb")
     assert complaint(put(tmp_path / "a.db", snapshots.signed(data))).endswith("it has no bucket meta")
+
+
+@given(st.lists(st.binary(max_size=80), max_size=8), st.booleans())
+def test_sum_of_what_comes_in_pieces(chunks: list[bytes], ended: bool) -> None:
+    data = b"".join(chunks)
+    end = hashlib.sha256(data).digest()
+    pieces = [*chunks, end[:20], end[20:]] if ended else chunks
+    total = Sum()
+    for piece in pieces:
+        total.update(piece)
+    assert total.result() == (hashlib.sha256(b"".join(pieces)).hexdigest(), ended)
