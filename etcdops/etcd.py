@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 TIMED_OUT = "context deadline exceeded"
+OF_NO_LEARNER = "rpc not supported for learner"  # of which checking a password is one
 NOSPACE = "NOSPACE"
 CORRUPT = "CORRUPT"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from etcdops import apply, desired, etcd, gate, guards, layout, membership
@@ -186,12 +186,15 @@ class Join:
             views = [view for view in run.fleet.map(gate.ask, self.others).values() if isinstance(view, View)]
             heads = [view for view in views if view.healthy and view.members and view.status]
             now, status = time.monotonic(), fact.view.status
+            if status is None and heads and etcd.OF_NO_LEARNER in fact.view.complaint:
+                fact = _unseen(fact, heads[0], id_)
             listed = next((each for view in heads for each in view.members or () if each.id == id_), None)
             if heads and listed is None:
                 raise HostError("has been removed from the cluster by somebody else meanwhile", host=name)
-            if status and status.member_id == id_ and listed and listed.started and fact.unit.active == "active":
+            known = fact.view.status
+            if known and known.member_id == id_ and listed and listed.started and fact.unit.active == "active":
                 head = max((view.status.index for view in heads if view.status), default=0)
-                if status.applied >= IN_SYNC * head:
+                if known.applied >= IN_SYNC * head:
                     self._guard(fact)
                     if not listed.learner or self._promote(id_):
                         run.ui.line(f"in sync after {now - began:.1f} s, and a voter")
@@ -266,6 +269,13 @@ def _look(host: Host) -> tuple[HostFacts, int]:
     """Its facts, and how many KiB of data have arrived."""
     size = host.run('du -sk -- "$1" 2>/dev/null || true', layout.DATA_DIR).stdout.split()
     return gather(host), int(size[0]) if size else 0
+
+
+def _unseen(fact: HostFacts, head: View, id_: int) -> HostFacts:
+    """A learner that checks no password, and so tells nothing of itself, as one that may be promoted: etcd refuses
+    that as long as it lags."""
+    assert head.status
+    return replace(fact, view=replace(fact.view, status=replace(head.status, member_id=id_, learner=True)))
 
 
 def _further(best: tuple[int, int], status: etcd.EndpointStatus | None, size: int) -> bool:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.hosts import NAMES, Hosts, Project
 from tests.lab import kept
+from tests.lab.members import address, reread
 from tests.lab.test_schedule import one
 
 WORD = "ETCDOPS_ETCD_PASSWORD"
@@ -88,12 +89,26 @@ def every_task(project: Project) -> None:
     assert project.inv("del", "/auth/key").ok().lines == ["1 deleted"]
     assert project.inv("etcdctl", "--", "user", "get", "root").ok().lines[0] == "User: root"
     project.inv("backup").ok()
+    project.inv("doctor").ok()
     assert project.inv("snapshot.verify", "latest", "--drill", "--json").ok().json()["drill"]["hash_as_in_cluster"]
     project.inv("move-leader").ok()
     project.inv("compact", "--keep=1").ok()
     project.inv("defrag", "--force").ok()
     project.inv("restart").ok()
     assert project.inv("deploy", "--dry-run").ok().lines == ["nothing to do"]
+
+
+def joins_and_leaves(project: Project, hosts: Hosts) -> None:
+    """A fourth member for a while."""
+    with hosts.more(4):
+        done = project.inv("add-member", "etcd04", f"--address={address('etcd04')}").ok()
+        assert "in sync after" in done.stderr
+        assert len(project.inv("health", "--json").ok().json()) == 4
+        assert hosts.sh("etcd04", "grep -c token /etc/etcd/identity.json") == "1"
+        project.inv("remove-member", "etcd04", "--yes").ok()
+    reread(project)
+    project.inv("health").ok()
+    project.adopt()
 
 
 # Turning it on and off
@@ -166,6 +181,10 @@ def test_restore_brings_the_authentication_of_the_snapshot(secure: Project) -> N
     assert secure.inv("status", "--json").ok().json()["healthy"]
     assert secure.inv("deploy", "--dry-run").ok().lines == ["nothing to do"]
     secure.adopt()
+
+
+def test_a_member_joins_and_leaves_by_certificate(secure: Project, hosts: Hosts) -> None:
+    joins_and_leaves(secure, hosts)
 
 
 def test_a_password_instead(secure: Project, hosts: Hosts) -> None:
@@ -268,6 +287,11 @@ def test_restore_by_password(plain: Project) -> None:
     with plain.changed("auth", user=""):
         plain.inv("health").failed(1, "authentication is on, and we came without a user")
     plain.adopt()
+
+
+def test_a_member_joins_and_leaves_by_password(plain: Project, hosts: Hosts) -> None:
+    """As a learner it checks no password, and tells nothing of itself."""
+    joins_and_leaves(plain, hosts)
 
 
 def test_off_again_by_password(plain: Project) -> None:
