@@ -139,6 +139,24 @@ def downgrade(run: Run, to: str, plan: bool = False, canary: bool = True, max_ga
     steps.upgrade.downgrade(run, to, plan=plan)
 
 
+@task(
+    "dry_run",
+    "json",
+    help={
+        "hosts": "One of its hosts, or all, as in: a,b,c [those of config.yaml]",
+        "name": "Of the cluster [its token]",
+    },
+)
+def adopt(run: Run, hosts: str = "", name: str = "") -> None:
+    """Take over a cluster that was built by hand; no stop.
+
+    Reads how it runs, writes config.yaml, places its CA and keys in pki.dir as far as they can be had, and leaves a
+    record on each host. Nothing that runs is touched: the first deploy takes the members over, one at a time.
+    Says what it leaves behind, and what deploy will change.
+    """
+    steps.adopt.adopt(run, hosts, name)
+
+
 @task("json")
 def health(run: Run) -> None:
     """Can every member commit? A table; exit 5 when not."""
@@ -581,6 +599,7 @@ ns = Collection(
     deploy,
     upgrade,
     downgrade,
+    adopt,
     health,
     status,
     members,

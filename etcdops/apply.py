@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from etcdops import layout
 from etcdops.errors import HostError
-from etcdops.plan import Change, Directory, Enabled, File, Link, Release, Reloaded, User
+from etcdops.plan import Change, Directory, Enabled, File, Link, Release, Reloaded, TakenOver, User
 from etcdops.release import Archive
 from etcdops.ssh import Host
 
@@ -36,7 +36,7 @@ def push(
     """
     # A release may take long on a slow line, and keepalive sees a dead one: the limit of a command is not for it.
     limit = PUSH_SECONDS if archive else None
-    host.run(layout.script("apply"), stdin=_stream(changes, archive, version, progress), timeout=limit)
+    host.run(layout.script("takeover", "apply"), stdin=_stream(changes, archive, version, progress), timeout=limit)
 
 
 def _stream(
@@ -91,6 +91,8 @@ def _manifest(changes: Sequence[Change], archive: Archive | None, version: str) 
                     lines.append(("settings", path, version))
             case Link(path, target):
                 lines.append(("link", target, path))
+            case TakenOver():
+                lines.append(("take-over",))
             case Reloaded():
                 lines.append(("reload",))
             case Enabled():

@@ -19,7 +19,7 @@ from etcdops.config import Config, Member
 from etcdops.etcd import default_settings
 from etcdops.facts import TRUST, HostFacts, fingerprints, parse_conf
 from etcdops.keystore import MemberPki
-from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, User
+from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, TakenOver, User
 from etcdops.release import architecture
 
 
@@ -75,6 +75,7 @@ def configure(want: Want) -> list[Resource]:
     unit = _unit(want)
     resources: list[Resource] = [
         User(),
+        *([TakenOver()] if want.facts.adopted else []),
         Directory(layout.CONF_DIR, 0o755),
         Directory(layout.STATE_DIR, 0o700, ETCD),
         File(layout.CONF, etcd_conf(want, unit)),
@@ -166,6 +167,8 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
 def needs_restart(want: Want) -> str:
     """What the running process was started with that is not what it should run with; '' when nothing is."""
     facts, version = want.facts, want.config.cluster.version
+    if facts.adopted:
+        return "adopted"
     if facts.executable.endswith("(deleted)"):
         return "its program was replaced"
     if facts.running_version != version:

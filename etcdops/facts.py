@@ -84,6 +84,7 @@ class HostFacts:
     trust: Mapping[str, str]
     releases: Mapping[str, str]
     unit: UnitFact
+    adopted: Mapping[str, str] = field(default_factory=dict)  # how it runs until deploy takes it over: ``adoption``
     running: Mapping[str, str] = field(default_factory=dict)
     executable: str = ""
     data: str = ""
@@ -97,12 +98,18 @@ class HostFacts:
     def running_version(self) -> str:
         """The version of the running process, '' when none runs or it was installed by someone else."""
         match = re.fullmatch(re.escape(layout.RELEASES) + r"/([^/]+)/etcd(?: \(deleted\))?", self.executable)
-        return match[1] if match else ""
+        return match[1] if match else self.adopted.get("VERSION", "")
 
     @property
     def token(self) -> str:
         """The token of the incarnation that the host was set up for, '' when none is known."""
-        return self.conf.get("ETCD_INITIAL_CLUSTER_TOKEN", "") or str(self.identity.get("token", ""))
+        told = self.adopted.get("TOKEN", "") or self.conf.get("ETCD_INITIAL_CLUSTER_TOKEN", "")
+        return told or str(self.identity.get("token", ""))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the running process was set up by this project."""
+        return "ETCDOPS_STARTED_WITH" in self.running
 
     def loaded(self, path: str) -> frozenset[str]:
         """The fingerprints of the CAs that the process has read from ``path``, which it does at its start only;
@@ -158,6 +165,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
     texts = {row[1]: decode(row[2]) for row in rows if row[0] == "text"}
     unit = {row[1]: row[2] for row in rows if row[0] == "unit"}
     now = float(single["time"])
+    adopted = parse_conf(texts.get(layout.ADOPTED, ""))
     return HostFacts(
         name=name,
         machine=single["machine"],
@@ -167,16 +175,17 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         clock=(now - answered, now - asked),
         paths=_paths(rows),
         conf=parse_conf(texts.get(layout.CONF, "")),
-        identity=_identity(texts.get(layout.IDENTITY, "")),
+        identity=_identity(texts.get(layout.IDENTITY, "")) or _adopted_identity(adopted),
         trust={path: texts[path] for path in (layout.CLIENT_CA, layout.PEER_CA) if path in texts},
         releases={row[1].split("/")[-2]: row[2] for row in rows if row[0] == "release"},
         unit=UnitFact(
             active=unit.get("ActiveState", "inactive"),
-            enabled=unit.get("UnitFileState", ""),
+            enabled="" if adopted else unit.get("UnitFileState", ""),  # the unit that will be is not, yet
             fragment=unit.get("FragmentPath", ""),
             needs_reload=unit.get("NeedDaemonReload") == "yes",
             pid=int(unit.get("MainPID") or 0),
         ),
+        adopted=adopted,
         running=_environment(decode(single.get("environ", ""))),
         executable=single.get("exe", ""),
         data=single.get("data", ""),
@@ -242,6 +251,12 @@ def _identity(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _adopted_identity(adopted: Mapping[str, str]) -> dict[str, str]:
+    """Who an adopted member is: the same as an identity.json, which it gets when it is taken over."""
+    names = ("CLUSTER", "TOKEN", "CLUSTER_ID", "NAME", "MEMBER_ID")
+    return {name.lower(): adopted[name] for name in names} if all(name in adopted for name in names) else {}
 
 
 def _paths(rows: list[list[str]]) -> dict[str, PathFact]:

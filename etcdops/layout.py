@@ -16,6 +16,7 @@ USER = "etcd"
 CONF_DIR = "/etc/etcd"
 CONF = f"{CONF_DIR}/etcd.conf"
 IDENTITY = f"{CONF_DIR}/identity.json"  # off the data disk: a lost disk must not take it along
+ADOPTED = f"{CONF_DIR}/adopted.conf"  # what `inv adopt` found, until deploy has taken it over
 SSL_DIR = f"{CONF_DIR}/ssl"
 CLIENT_CA = f"{SSL_DIR}/ca.pem"
 PEER_CA = f"{SSL_DIR}/peer-ca.pem"
@@ -28,7 +29,8 @@ PEER = f"{SSL_DIR}/peer.pem"
 PEER_KEY = f"{SSL_DIR}/peer-key.pem"
 
 UNITS = "/etc/systemd/system"
-UNIT = f"{UNITS}/etcd.service"
+SERVICE = "etcd.service"
+UNIT = f"{UNITS}/{SERVICE}"
 
 LIBRARY = "/usr/local/lib/etcdops"
 BACKUP = f"{LIBRARY}/backup"  # the program behind the two units below

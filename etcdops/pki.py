@@ -177,6 +177,12 @@ class CA:
         certs = (builder.sign(ca_key, algorithm), *self._intermediates(issuer))
         return Pair(b"".join(cert.public_bytes(PEM) for cert in certs), _key_pem(key))
 
+    def _needed(self, request: LeafRequest) -> frozenset[str]:
+        """What a leaf must cover: where none can be issued, the addresses that it is dialled under will do."""
+        if self.key_pem is not None:
+            return request.sans
+        return request.sans & frozenset(san_texts(map(general_name, request.addresses)))
+
     def _intermediates(self, issuer: x509.Certificate) -> list[x509.Certificate]:
         """What stands between a leaf and the root: clients that trust only the root need to be shown it."""
         chain: list[x509.Certificate] = []
@@ -184,6 +190,14 @@ class CA:
             chain.append(issuer)
             issuer = next((cert for cert in self.bundle if cert.subject == issuer.issuer), issuer)
         return chain
+
+    def signed(self, cert_pem: bytes) -> bool:
+        """Whether one of the CAs in the bundle has signed this certificate."""
+        try:
+            cert = x509.load_pem_x509_certificate(cert_pem)
+            return any(signed_by(cert, issuer) for issuer in self.issuers)
+        except UNREADABLE:
+            return False
 
     def fault(self, pair: Pair, request: LeafRequest, now: datetime) -> str:
         """Why ``pair`` cannot serve ``request`` now; empty if it can.
@@ -195,7 +209,7 @@ class CA:
             cert = x509.load_pem_x509_certificate(pair.cert_pem)
             if cert.public_key() != load_key(pair.key_pem).public_key():
                 return "its key belongs to another certificate"
-            missing = request.sans.difference(names_of(cert))
+            missing = self._needed(request).difference(names_of(cert))
             usages = usages_of(cert)
         except PemError as error:
             return f"its key {error.message}"

@@ -118,6 +118,22 @@ class Release:
 
 
 @dataclass(frozen=True)
+class TakenOver:
+    """The etcd that somebody else set up, and ``inv adopt`` adopted, has made way for ours on the same data."""
+
+    def why(self, facts: HostFacts) -> str:
+        if not facts.adopted:
+            return ""
+        place, user = facts.adopted.get("DATA_DIR", ""), facts.adopted.get("USER", "")
+        moved = [f"data from {place}"] if place != layout.DATA_DIR else []
+        owned = [f"owner {user} to {layout.USER}"] if user != layout.USER else []
+        return ", ".join(["stopped", *moved, *owned, f"what it was set up with to {layout.CONF_DIR}/adopted/"])
+
+    def __str__(self) -> str:
+        return "take over the etcd that runs there"
+
+
+@dataclass(frozen=True)
 class Reloaded:
     """systemd has read the units as they are on disk."""
 
@@ -139,7 +155,7 @@ class Enabled:
         return "systemctl enable etcd"
 
 
-Resource = User | Directory | File | Link | Release | Reloaded | Enabled
+Resource = User | Directory | File | Link | Release | TakenOver | Reloaded | Enabled
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,18 @@ settings() { # etcd.conf staged, version
     [ -z "$unknown" ] || { echo "etcd $2 has no setting ${unknown% }" >&2; return 1; }
 }
 
+taken= late=
+! grep -qx take-over "$work/manifest" || taken=yes # see takeover.sh
 while IFS=$tab read -r step a b c d; do
     case $step in
     user) getent passwd etcd >/dev/null || useradd --system --user-group --no-create-home --home-dir /var/lib/etcd --shell /usr/sbin/nologin etcd ;;
-    dir) install -d -m "$a" -o "${b%:*}" -g "${b#*:}" -- "$c" ;;
+    dir)
+        if [ -n "$taken" ] && [ -d "$c" ]; then
+            late="$late $a,$b,$c" # what runs as another user still must not be locked out of it
+        else
+            install -d -m "$a" -o "${b%:*}" -g "${b#*:}" -- "$c"
+        fi
+        ;;
     release) release "$a" "$b" "$c" ;;
     file)
         staged="$staged $c"
@@ -63,6 +71,12 @@ done <"$work/manifest"
 # shellcheck disable=SC2046 # managed paths have no spaces
 [ -z "$staged" ] || sync -- $(for path in $staged; do find "$path.etcdops-new" -type f; done)
 trap '' HUP INT TERM PIPE # from here on to the end, not half
+[ -z "$taken" ] || take_over
+for each in $late; do
+    mode=${each%%,*} path=${each##*,} owner=${each%,*}
+    owner=${owner#*,}
+    install -d -m "$mode" -o "${owner%:*}" -g "${owner#*:}" -- "$path"
+done
 parents=
 for path in $staged; do
     old=
@@ -84,3 +98,4 @@ if grep -qx enable "$work/manifest"; then
 elif grep -qx reload "$work/manifest"; then
     systemctl daemon-reload
 fi
+[ -z "$taken" ] || taken_over

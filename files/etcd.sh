@@ -1,7 +1,8 @@
-# What the etcd on this host says of itself and its cluster, asked through its own loopback endpoint.
+# What the etcd on this host says of itself and its cluster, asked through its own endpoint.
 #   QUERIES  any of: health status members; each asked at the same time as the others
 #   WAIT     seconds that one answer may take
-[ -x "$(command -v etcdctl)" ] || QUERIES=
+CLIENT=${CLIENT:-etcdctl}
+[ -x "$(command -v "${CLIENT%% *}")" ] || QUERIES=
 if [ "${pid:-0}" = 0 ]; then
     QUERIES=
     why='etcd does not run; inv start'

@@ -21,15 +21,27 @@ for path; do
 done
 # shellcheck disable=SC2086 # managed paths have no spaces
 [ -z "$files" ] || sha256sum -- $files | sed "s/^\([0-9a-f]*\)  /sha256$tab\1$tab/"
-for path in /etc/etcd/etcd.conf /etc/etcd/identity.json /etc/etcd/ssl/ca.pem /etc/etcd/ssl/peer-ca.pem; do
+for path in /etc/etcd/etcd.conf /etc/etcd/identity.json /etc/etcd/adopted.conf /etc/etcd/ssl/ca.pem /etc/etcd/ssl/peer-ca.pem; do
     [ -f "$path" ] && put "text$tab$path" "$(base64 -w0 <"$path")"
 done
+# What `inv adopt` found here and deploy has not taken over yet: another unit, and data and CAs in other places.
+service=etcd.service held=$data
+if [ -f /etc/etcd/adopted.conf ]; then
+    adopted() { sed -n "s/^$1=//p" /etc/etcd/adopted.conf; }
+    service=$(adopted UNIT)
+    held=$(adopted DATA_DIR)
+    [ -d "$held/member" ] || held=$data
+    for path in ca peer-ca; do
+        case $path in ca) file=$(adopted TRUSTED_CA) ;; *) file=$(adopted PEER_TRUSTED_CA) ;; esac
+        [ ! -f "$file" ] || put "text$tab/etc/etcd/ssl/$path.pem" "$(base64 -w0 <"$file")"
+    done
+fi
 for path in /opt/etcd/*/archive.sha256; do
     [ -L "${path%/*}" ] || { [ -f "$path" ] && read -r digest <"$path" && put release "$path$tab$digest"; }
 done
 
 # The unit, and what the running process was really started with.
-unit=$(systemctl show etcd.service --property=ActiveState,MainPID,UnitFileState,FragmentPath,NeedDaemonReload 2>/dev/null)
+unit=$(systemctl show "$service" --property=ActiveState,MainPID,UnitFileState,FragmentPath,NeedDaemonReload 2>/dev/null)
 pid=
 while IFS='=' read -r key value; do
     put "unit$tab$key" "$value"
@@ -51,7 +63,7 @@ fi
 
 # The data directory, and the room on the file systems that will hold it and the releases.
 # A first start that was cut short has made no write-ahead log yet, and a database of four empty pages at most.
-if [ -d "$data/member/wal" ]; then
+if [ -d "$held/member/wal" ]; then
     put data wal
 elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then
     foreign=$(find "$data" -mindepth 1 ! -path "$data/member" ! -path "$data/member/snap" ! -name .touch \

@@ -4,29 +4,31 @@
 # A start ends with READY, which comes through raft and so needs a quorum: all members of a new cluster are
 # started side by side, each by a script of its own.  When it fails, the state and what etcd said follow.
 set -u
+service=$(sed -n 's/^UNIT=//p' /etc/etcd/adopted.conf 2>/dev/null) # of one that deploy has not taken over yet
+service=${service:-etcd.service}
 if [ "$1" = stop ]; then
-    systemctl stop etcd.service
+    systemctl stop "$service"
     exit
 fi
-systemctl reset-failed etcd.service 2>/dev/null
+systemctl reset-failed "$service" 2>/dev/null
 if [ "$1" = begin ]; then
-    systemctl start --no-block etcd.service
+    systemctl start --no-block "$service"
     # It opens its metrics port (2381, 094D) right after it has begun to serve peers; there is no other sign of that.
     grep -q '^ETCD_LISTEN_METRICS_URLS=.*:2381' /etc/etcd/etcd.conf || exit 0
     waited=0
     until grep -q '^ *[0-9]*: [0-9A-F]*:094D [0-9A-F:]* 0A ' /proc/net/tcp || [ $waited -ge $(($2 * 20)) ]; do
-        case $(systemctl show etcd.service --property=ActiveState --value) in activating) ;; *) break ;; esac
+        case $(systemctl show "$service" --property=ActiveState --value) in activating) ;; *) break ;; esac
         sleep 0.05
         waited=$((waited + 1))
     done
     exit 0 # how it went is told by the start that follows
 fi
-timeout "$2" systemctl "$1" etcd.service 2>/dev/null && exit 0
+timeout "$2" systemctl "$1" "$service" 2>/dev/null && exit 0
 status=$?
 [ $status = 124 ] && echo "not ready after $2 s"
-systemctl show etcd.service --property=AssertResult | grep no
+systemctl show "$service" --property=AssertResult | grep no
 [ ! -e /var/lib/etcd/restoring ] || echo 'a restore was cut short here: inv restore again, or inv restore-undo'
 # What this start said, and not what the process before it said while it stopped.
-id=$(systemctl show etcd.service --property=InvocationID --value)
+id=$(systemctl show "$service" --property=InvocationID --value)
 journalctl _SYSTEMD_INVOCATION_ID="$id" --lines=200 --output=cat --no-pager 2>/dev/null
 exit 1

@@ -11,6 +11,7 @@ from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
 from etcdops.guards.host import (
+    adopted,
     cut_short,
     other_member,
     other_way,
@@ -25,6 +26,7 @@ from etcdops.guards.host import (
 
 __all__ = [
     "Facts",
+    "adopted",
     "bad_release",
     "beneath_a_restore",
     "beneath_an_upgrade",
@@ -79,7 +81,8 @@ def beneath_a_restore(config: Config, facts: Facts) -> list[Refused]:
     """The same for a restore, which brings data, membership and release of its own: what is there makes way."""
     found: list[Refused] = []
     for member in config.members:
-        found += [*unfit(config, member, facts[member.name]), *other_member(config, facts[member.name])]
+        fact = facts[member.name]
+        found += [*unfit(config, member, fact), *other_member(config, fact), *adopted(fact)]
     return [*found, *same_machine(facts), *clocks(facts)]
 
 

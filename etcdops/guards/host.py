@@ -39,7 +39,7 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
     for program in layout.PROGRAMS:
         path = f"{layout.BIN_DIR}/{program}"
         fact = facts.paths.get(path)
-        if fact and fact.kind != "link":
+        if fact and fact.kind != "link" and not facts.adopted:
             yield finding(f"{path} was not put there by etcdops", f"move it away: mv {path} {path}.old")
     for listener in dict.fromkeys(facts.listeners):  # one program may listen on IPv4 and IPv6
         if listener.pid != facts.unit.pid or not facts.is_running:
@@ -48,7 +48,7 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
     if is_strange(facts):
         yield finding(
             f"an etcd that etcdops did not set up runs here ({facts.executable}, {facts.unit.fragment})",
-            "stop it and move its unit and data directory away, if nobody needs it",
+            "inv adopt, if this is the cluster; else stop it and move its unit and data directory away",
         )
 
 
@@ -87,7 +87,7 @@ def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refu
         )
     if is_strange(facts) or not (facts.is_running or facts.has_data):
         return
-    if (facts.running or facts.conf) and is_plain(facts) == config.cluster.tls:
+    if (facts.adopted or facts.running or facts.conf) and is_plain(facts) == config.cluster.tls:
         was, will = ("TLS", "plain http") if not config.cluster.tls else ("plain http", "TLS")
         yield finding(
             f"runs with {was}, and config.yaml asks for {will}",
@@ -110,8 +110,8 @@ def other_release(config: Config, member: Member, facts: HostFacts) -> Iterator[
 
 
 def is_strange(facts: HostFacts) -> bool:
-    """Whether an etcd runs there that is not ours."""
-    return facts.is_running and "ETCDOPS_STARTED_WITH" not in facts.running
+    """Whether an etcd runs there that is not ours, and was not adopted either."""
+    return facts.is_running and not (facts.is_ours or facts.adopted)
 
 
 def installed(facts: HostFacts) -> str:
@@ -122,6 +122,8 @@ def installed(facts: HostFacts) -> str:
 
 def is_plain(facts: HostFacts) -> bool:
     """Whether the etcd that runs there, or will on the data there, speaks plain http."""
+    if facts.adopted and not facts.is_ours:
+        return facts.adopted.get("ENDPOINT", "").startswith("http:")
     return (facts.running or facts.conf).get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
 
 
@@ -185,6 +187,14 @@ def cut_short(facts: HostFacts) -> Refused:
         host=facts.name,
         hint="the same restore again, or inv restore-undo",
     )
+
+
+def adopted(facts: HostFacts) -> Iterator[Refused]:
+    """A member that runs as ``inv adopt`` found it: it becomes ours in one piece or not at all."""
+    if facts.adopted:
+        yield Refused(
+            "was adopted, and runs as it was set up before", host=facts.name, hint="inv deploy takes it over first"
+        )
 
 
 def unready(config: Config, facts: HostFacts) -> Iterator[Refused]:

@@ -8,7 +8,7 @@ from what the hosts say.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -17,7 +17,7 @@ from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
-from etcdops.plan import Change, File, Release, diff
+from etcdops.plan import Change, Directory, File, Release, diff
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
 from etcdops.steps import canary, delivery
@@ -97,6 +97,8 @@ def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> 
     _refuse_strangers(wants)
     changes = {name: diff(desired.resources(want, steps), facts[name]) for name, want in wants.items()}
     stale = {name: desired.needs_restart(want) if facts[name].is_running else "" for name, want in wants.items()}
+    if steps != ALL_STEPS:
+        guards.refuse(finding for fact in facts.values() for finding in guards.adopted(fact))
     if steps == ("start",):
         guards.refuse(finding for fact in facts.values() for finding in guards.unready(run.config, fact))
     if steps != ALL_STEPS:  # a step alone never restarts; it says that a restart is due
@@ -147,7 +149,7 @@ def _act(run: Run, decision: Decision) -> None:
     # What a running member would only take up at its restart reaches its host in its turn, so that a mistake
     # meets one member and not all; a release may lie ready before.
     early = {
-        name: [each for each in changes if name not in turns or _harmless(each, changes)]
+        name: [each for each in changes if name not in turns or _harmless(each, changes, decision.facts[name].adopted)]
         for name, changes in decision.changes.items()
     }
     delivery.push(run, early, archives)
@@ -163,11 +165,14 @@ def _act(run: Run, decision: Decision) -> None:
             _restart(run, decision, name, late)
 
 
-def _harmless(change: Change, changes: Sequence[Change]) -> bool:
+def _harmless(change: Change, changes: Sequence[Change], adopted: Collection[str]) -> bool:
     """Whether a running member may get this before its turn: a release that lies ready, or pairs from the same CAs.
 
-    Pairs must not wait: expired ones keep the gate shut that every turn begins with.
+    Pairs must not wait: expired ones keep the gate shut that every turn begins with.  One that is still to be taken
+    over has, in the same place, a certificate and a key that are two files, and changed one by one do not match.
     """
+    if adopted:
+        return isinstance(change.resource, Release) or change.resource == Directory(layout.RELEASES, 0o755)
     paths = {each.resource.path for each in changes if isinstance(each.resource, File)}
     pair = isinstance(change.resource, File) and change.resource.path in {layout.SERVER, layout.PEER, layout.CLIENT}
     return isinstance(change.resource, Release) or (pair and not paths & {layout.CLIENT_CA, layout.PEER_CA})

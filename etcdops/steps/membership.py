@@ -70,6 +70,7 @@ def survey(run: Run, about: str) -> Survey:
     away = {name: error for name, error in found.items() if isinstance(error, OpsError)}
     ours = [fact for name, fact in facts.items() if name != about]
     guards.refuse(finding for fact in ours for finding in guards.other_member(run.config, fact))
+    guards.refuse(finding for fact in facts.values() for finding in guards.adopted(fact))
     guards.refuse(guards.cut_short(fact) for fact in facts.values() if fact.barred)
     heads = [fact.view for fact in ours if fact.view.healthy and fact.view.members and fact.view.status]
     if not heads:
@@ -179,7 +180,7 @@ def strange(config: Config, found: HostFacts | OpsError) -> str:
     """Why a host is not one that this member can be cleaned off, '' where it is."""
     if isinstance(found, OpsError):
         return f"does not answer ({found.message})"
-    if found.is_running and "ETCDOPS_STARTED_WITH" not in found.running:
+    if found.is_running and not found.is_ours:
         return f"runs an etcd that etcdops did not set up ({found.executable})"
     return next((finding.message for finding in guards.other_member(config, found)), "")
 

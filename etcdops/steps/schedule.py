@@ -59,7 +59,7 @@ def schedule(run: Run) -> None:
     """Put the timer on every host, and start it; a host that has it as it should be is left alone."""
     wanted = resources(run.config)
     facts = _look(run)
-    guards.refuse(finding for fact in facts.values() for finding in _unready(run.config, fact))
+    guards.refuse(finding for f in facts.values() for finding in (*guards.adopted(f), *_unready(run.config, f)))
     changes = {name: diff(wanted, fact) for name, fact in facts.items()}
     starts = {name: why for name in facts if (why := _start(facts[name], changes[name]))}
     lines = {name: [str(each) for each in changes[name]] for name in facts}

@@ -13,7 +13,7 @@ from etcdops import layout
 
 SCRIPTS = sorted(path.stem for path in layout.FILES.glob("*.sh"))
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(shell)]
-TOGETHER = [(name,) for name in SCRIPTS] + [("prelude", "host", "etcd"), ("prelude", "etcd")]
+TOGETHER = [(name,) for name in SCRIPTS] + [("prelude", "host", "etcd"), ("prelude", "etcd"), ("takeover", "apply")]
 
 
 def test_there_are_scripts() -> None:
@@ -31,7 +31,7 @@ def test_syntax(shell: str, names: tuple[str, ...]) -> None:
 
 # What dash, or a host without more than coreutils, does not have; `sh -n` sees none of it.
 BASHISMS = (
-    r"\[\[|\bfunction\b|\blocal\b|<<<|<\(|\$'|\bdeclare\b|\bpipefail\b|&>|==|\becho -[en]|\bsource\b|\bpython3?\b"
+    r"\[\[|\bfunction\b|(?<!/)\blocal\b|<<<|<\(|\$'|\bdeclare\b|\bpipefail\b|&>|==|\becho -[en]|\bsource\b|\bpython3?\b"
 )
 
 

@@ -212,7 +212,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(fresh, foreign(ETCD_LISTEN_CLIENT_URLS="http://0.0.0.0:2379")),
         ["etcd02: an etcd that etcdops did not set up runs here (/usr/bin/etcd, /etc/systemd/system/etcd.service); "
-         "stop it and move its unit and data directory away, if nobody needs it"],
+         "inv adopt, if this is the cluster; else stop it and move its unit and data directory away"],
     ),
     "TLS wanted, plain http runs": (
         config(),
