@@ -40,9 +40,8 @@ saving=$! had='' still=0
 while kill -0 "$saving" 2>/dev/null; do
     sleep 0.05
     kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
-    follow || exit 1
     has=$(stat -L -c %s /dev/fd/3)
-    [ "$has" = "$had" ] || still=0
+    [ "$has" = "$had" ] || { still=0 && follow; } || exit 1
     had=$has still=$((still + 1))
     patience=2400
     [ "$has" -lt "${size:-0}" ] || patience=18000
