@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from etcdops import credentials, layout
+from etcdops import credentials, gate, layout
 from etcdops.credentials import PASSWORD, ROOT, Credentials, Denied, obtain
 from etcdops.errors import UsageError
 from etcdops.snapshots import fit, throwaway
+from etcdops.ssh import Completed, Fleet
 from etcdops.steps import auth
 from tests.unit import build, snapshots
 from tests.unit.test_fit import proof
@@ -101,6 +105,34 @@ def test_what_a_refusal_means(complaint: str) -> None:
 
 def test_any_other_trouble_is_no_refusal() -> None:
     assert Credentials().refusal("context deadline exceeded") is None
+
+
+class Member:
+    """A host whose etcd has said ``complaint`` to the question for its health."""
+
+    def __init__(self, complaint: str) -> None:
+        self.credentials = Credentials("ops", SECRET)
+        health = [{"endpoint": "http://127.0.0.1:2379", "health": False, "error": f"etcdserver: {complaint}"}]
+        self.said = f"answer\thealth\t{base64.b64encode(json.dumps(health).encode()).decode()}\n"
+
+    def client(self, script: str) -> Completed:
+        return Completed(0, self.said, "", 0.0)
+
+
+def test_a_member_that_does_not_let_us_in_is_no_unhealthy_one() -> None:
+    with pytest.raises(Denied, match="etcd does not take the password of ops"):
+        gate.ask(cast(Any, Member("authentication failed, invalid user ID or password")))
+    assert not gate.ask(cast(Any, Member("no leader"))).healthy
+
+
+def test_a_denial_goes_for_all_hosts_and_ends_the_run() -> None:
+    def work(host: object) -> None:
+        raise Denied("not let in", hint="try again")
+
+    config = build.config()
+    with Fleet(config.members, config.ssh, Path, ask=None) as fleet, pytest.raises(Denied) as caught:
+        fleet.map(work)
+    assert str(caught.value) == "not let in"
 
 
 # What auth-enable does
