@@ -15,6 +15,7 @@ STEPS = ("install", "distribute", "configure", "start")
 MANY = 4  # elections in a quarter of an hour: etcd's own alert
 QUARTER = 900.0  # seconds
 SHOWN = 3  # changes of one host, in words; the others are counted
+UNFINISHED = "inv add-member NAME finishes it; inv remove-member NAME (or its id: inv members) takes it out"
 LOOPING = 3  # restarts by systemd since the last start by a person
 
 
@@ -55,7 +56,7 @@ def membership(picture: Picture) -> Iterator[Finding]:
     views = picture.views
     yield from told(gate.disagreement(views), picture, "inv members; stop the one whose list is wrong")
     yield from refused(guards.membership(picture.config, picture.facts))
-    yield from told(gate.unfinished(picture.config, views), picture, "inv members")
+    yield from told(gate.unfinished(picture.config, views), picture, UNFINISHED)
 
 
 def agreed(picture: Picture) -> str:

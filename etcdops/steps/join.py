@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from etcdops import apply, desired, etcd, gate, guards, layout, membership
+from etcdops import desired, gate, guards, layout, membership
 from etcdops.config import Member
 from etcdops.configedit import Edit
 from etcdops.desired import Want
-from etcdops.errors import HostError, HostsFailed, OpsError
+from etcdops.errors import HostsFailed, OpsError
 from etcdops.etcd import ClusterMember, View
-from etcdops.facts import HostFacts, gather
+from etcdops.facts import HostFacts
 from etcdops.flaws import flaws
 from etcdops.keystore import Item
 from etcdops.membership import Arrival
 from etcdops.plan import Change, Enabled, diff
 from etcdops.run import Run
-from etcdops.ssh import Host
-from etcdops.steps import delivery
+from etcdops.steps import delivery, learner
 from etcdops.steps import membership as cluster
 from etcdops.steps.membership import Members, Survey, lists
 
 STEPS = ("install", "distribute", "configure")
-TOLD = 5.0  # seconds between two lines about how far it has come
-LONGEST = 6 * 3600.0  # seconds for a learner that gets on and never catches up
-IN_SYNC = 0.9  # of what the leader has: etcd promotes no learner below it
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ class Join:
                 run.ui.step(f"Prepare {name}")
                 run.ui.changes(changes)
                 delivery.push(run, changes, archives)
-            self._follow(self._enter())
+            learner.follow(run, self.member, self.others, self._enter(), self._guard)
         except BaseException as error:
             outcome = self._take_back(error, undone)
             inner = error.errors[0] if isinstance(error, HostsFailed) and len(error.errors) == 1 else error
@@ -174,67 +170,12 @@ class Join:
         assert entry
         return entry
 
-    def _follow(self, entry: ClusterMember) -> None:
-        """Start it, and wait until it is a voter: promoted as soon as etcd lets it."""
-        run, name, id_ = self.run, self.name, entry.id
-        run.ui.step(f"Start {name}, and wait until it is in sync")
-        run.fleet.all(lambda host: apply.begin(host, seconds=0), [name])
-        began = since = told = time.monotonic()
-        best, starts = (0, 0), 0
-        while True:
-            fact, size = run.fleet.all(_look, [name])[name]
-            views = [view for view in run.fleet.map(gate.ask, self.others).values() if isinstance(view, View)]
-            heads = [view for view in views if view.healthy and view.members and view.status]
-            now, status = time.monotonic(), fact.view.status
-            if status is None and heads and etcd.OF_NO_LEARNER in fact.view.complaint:
-                fact = _unseen(fact, heads[0], id_)
-            listed = next((each for view in heads for each in view.members or () if each.id == id_), None)
-            if heads and listed is None:
-                raise HostError("has been removed from the cluster by somebody else meanwhile", host=name)
-            known = fact.view.status
-            if known and known.member_id == id_ and listed and listed.started and fact.unit.active == "active":
-                head = max((view.status.index for view in heads if view.status), default=0)
-                if known.applied >= IN_SYNC * head:
-                    self._guard(fact)
-                    if not listed.learner or self._promote(id_):
-                        run.ui.line(f"in sync after {now - began:.1f} s, and a voter")
-                        return
-            if not fact.is_running:
-                starts += 1
-                self._explain(20 if starts < 3 else 1)
-            best, since = (
-                ((status.applied if status else 0, size), now) if _further(best, status, size) else (best, since)
-            )
-            if now - since > run.patience or now - began > LONGEST:
-                self._explain(1)
-                raise HostError(f"is not in sync after {now - began:.0f} s", host=name)
-            if now - told > TOLD:
-                told = now
-                run.ui.line(f"{name}: {size >> 10} MiB, {status.applied if status else 0} entries applied")
-            time.sleep(gate.POLL)
-
     def _guard(self, fact: HostFacts) -> None:
         """Before it votes: once it does, it must never start empty under this identity."""
         delivery.push(self.run, {self.name: self._guards(fact)}, {})
 
     def _guards(self, fact: HostFacts) -> Sequence[Change]:
         return diff([*desired.record(self._want(fact)), Enabled()], fact)
-
-    def _promote(self, id_: int) -> bool:
-        """Whether it is a voter now; not yet, where etcd finds that it lags."""
-        run = self.run
-        for via in self.others:
-            said = cluster.say(run, via, ("promote", f"{id_:x}"))
-            view = run.fleet.map(gate.ask, [via])[via]
-            if isinstance(view, View) and view.members and self._is_voter(view.members):
-                return True
-            if said and "in sync" not in said and not any(each in said for each in cluster.PASSING):
-                raise HostError(f"does not promote {self.name}: {said}", host=via)
-        return False
-
-    def _explain(self, seconds: int) -> None:
-        """``HostError`` with what etcd on its host says, if it does not come up within ``seconds``."""
-        self.run.fleet.all(lambda host: apply.service(host, "start", seconds=seconds), [self.name])
 
     def _take_back(self, error: BaseException, undone: str) -> str:
         """Out of the cluster and off its host again, unless it is a voter; says how it stands then."""
@@ -252,31 +193,15 @@ class Join:
     def _out(self) -> str:
         run, name = self.run, self.name
         for _ in range(2):
-            views = [view for view in run.fleet.map(gate.ask, self.others).values() if isinstance(view, View)]
-            members = next((view.members for view in views if view.healthy and view.members), ())
+            views = run.fleet.map(gate.ask, self.others)
+            able = {n: view.members for n, view in views.items() if isinstance(view, View) and view.healthy}
+            members = next(filter(None, able.values()), ())
             if entry := self._entry(members):
                 break
             time.sleep(1.0)  # an `add` whose connection was cut may be on its way still
         if entry and self._is_voter(members):
             return f"{name} is a voter already: the same command again finishes the rest"
         if entry:
-            cluster.leave(run, self.others, entry, name)
+            cluster.leave(run, list(able), entry, name)
         cluster.retire(run, name)
         return ""
-
-
-def _look(host: Host) -> tuple[HostFacts, int]:
-    """Its facts, and how many KiB of data have arrived."""
-    size = host.run('du -sk -- "$1" 2>/dev/null || true', layout.DATA_DIR).stdout.split()
-    return gather(host), int(size[0]) if size else 0
-
-
-def _unseen(fact: HostFacts, head: View, id_: int) -> HostFacts:
-    """A learner that checks no password, and so tells nothing of itself, as one that may be promoted: etcd refuses
-    that as long as it lags."""
-    assert head.status
-    return replace(fact, view=replace(fact.view, status=replace(head.status, member_id=id_, learner=True)))
-
-
-def _further(best: tuple[int, int], status: etcd.EndpointStatus | None, size: int) -> bool:
-    return (status.applied if status else 0) > best[0] or size > best[1]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 from collections.abc import Iterator
 
-from tests.hosts import LISTING, NAMES, Hosts, Project
+from tests.hosts import LISTING, NAMES, Held, Hosts, Process, Project
 
 FIVE = (*NAMES, "etcd04", "etcd05")
 
@@ -73,6 +74,17 @@ def cut_off(hosts: Hosts, name: str) -> Iterator[None]:
         yield
     finally:
         hosts.sh(name, "; ".join(routes).format(*["del"] * 3))
+
+
+def killed_at(project: Project, held: Held, program: str, run: Process) -> None:
+    """The run dies when it has come to ``held``, and the script on the host with it, as with a power cut: what it was
+    about to do has not happened."""
+    held.reached()
+    run.signal(signal.SIGKILL)
+    run.end()
+    wrapper = f"pgrep -o -f '^/bin/sh /usr/local/sbin/{program}'"
+    kill = f"kill -9 -- -$(ps -o pgid= -p $({wrapper}) | tr -d ' ')"
+    project.hosts.sh(held.name, f"{kill}; rm /usr/local/sbin/{program} /run/etcdops-hold")
 
 
 def host_at(where: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.hosts import NAMES, Hosts, Project
 from tests.hosts import members as section
 from tests.lab.conftest import NewProject
-from tests.lab.members import CLEAN, REMAINS, address, is_whole, listed
+from tests.lab.members import CLEAN, REMAINS, address, is_whole, killed_at, listed
 from tests.lab.writer import Writer
 
 CONFS = "sha256sum /etc/etcd/etcd.conf; systemctl show -P MainPID etcd"
@@ -56,9 +56,17 @@ def test_three_become_five_and_three_again(ours: Project, five: Hosts) -> None:
     assert five.each("systemctl show -P MainPID etcd") == pids
 
 
-@pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
-def test_one_becomes_three(project: NewProject, hosts: Hosts, tls: bool) -> None:
-    ours = project(tls=tls, members=section("etcd01"))
+RELEASES = [
+    ("3.4.23", True),
+    ("3.6.16", False),
+    pytest.param("3.5.30", True, marks=pytest.mark.chaos),
+    pytest.param("3.7.3", True, marks=pytest.mark.chaos),
+]
+
+
+@pytest.mark.parametrize(("version", "tls"), RELEASES)
+def test_one_becomes_three(project: NewProject, hosts: Hosts, version: str, tls: bool) -> None:
+    ours = project(version=version, tls=tls, members=section("etcd01"))
     ours.inv("deploy").ok()
     with Writer(ours) as writer:
         for name in ("etcd02", "etcd03"):
@@ -68,11 +76,19 @@ def test_one_becomes_three(project: NewProject, hosts: Hosts, tls: bool) -> None
 
 
 def test_one_that_never_starts_leaves_the_cluster_as_it_was(ours: Project, five: Hosts) -> None:
-    with Writer(ours) as writer, ours.changed("cluster", unit={"Service": {"ExecStartPre": "/bin/false"}}):
-        before = state(ours)
-        done = ours.inv(*add("etcd04")).failed(4, "etcd04: etcd did not start: ")
-        assert "the cluster is as it was, without it" in done.stderr
-        untouched(ours, before)
+    with Writer(ours) as writer:
+        with ours.changed("cluster", unit={"Service": {"ExecStartPre": "/bin/false"}}):
+            before = state(ours)
+            ours.inv(*add("etcd04")).failed(4, "etcd04: etcd did not start: ", "as it was, without it")
+            untouched(ours, before)
+        five.firewall("etcd04", f"ip saddr {address('etcd02')} tcp dport 2380 reject with tcp reset")
+        try:
+            before = state(ours)
+            words = f"etcd04: etcd02 does not reach {address('etcd04')}:2380: Connection refused"
+            ours.inv(*add("etcd04")).failed(4, words, "as it was, without it")
+            untouched(ours, before)
+        finally:
+            five.firewall("etcd04", "")
     assert writer.lost() == {}
     assert (
         five.sh("etcd04", "ls -A /etc/etcd /var/lib/etcd/default.etcd 2>/dev/null; systemctl is-active etcd; true")
@@ -125,3 +141,34 @@ def test_nobody_is_added_while_one_is_down(ours: Project, five: Hosts) -> None:
     ours.refuses(2, "'198.18.40.101' is also members[0].address", task=("add-member", "x", "--address=198.18.40.101"))
     ours.refuses(2, "--address: ", task=("add-member", "x", "--address=nowhere!"))
     ours.refuses(3, "198.18.40.9", task=("add-member", "x", "--address=198.18.40.9", "--ssh=198.18.40.104"))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    ("where", "program", "when"),
+    [
+        ("etcd04", "tar", "true"),
+        ("etcd04", "systemctl", '[ "$2" = --no-block ]'),
+        ("etcd04", "du", "true"),
+        ("etcd04", "systemctl", '[ "$1" = enable ]'),
+        ("etcd01", "tar", "true"),
+    ],
+    ids=["its files", "its start", "in sync", "its guard", "the others"],
+)
+@pytest.mark.parametrize("way", ["finish", "take out"])
+def test_run_that_is_killed(ours: Project, five: Hosts, where: str, program: str, when: str, way: str) -> None:
+    text = (ours.folder / "config.yaml").read_text()
+    with Writer(ours) as writer:
+        held = five.hold(where, program, when)
+        killed_at(ours, held, program, ours.start(*add("etcd04")))
+        assert (ours.folder / "config.yaml").read_text() == text
+        if way == "finish":
+            ours.inv(*add("etcd04")).ok()
+        else:
+            ours.inv("remove-member", address("etcd04"), "--yes").ok()
+    assert writer.lost() == {}
+    if way == "finish":
+        is_whole(ours, five, *NAMES, "etcd04")
+    else:
+        is_whole(ours, five, *NAMES)
+        assert (ours.folder / "config.yaml").read_text() == text

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import signal
 
 import pytest
 
 from tests.hosts import LISTING, NAMES, Hosts, Project
 from tests.lab.conftest import NewProject
-from tests.lab.members import CLEAN, REMAINS, address, listed, reread
+from tests.lab.members import CLEAN, REMAINS, address, killed_at, listed, reread
 from tests.lab.test_rolling import leader
 from tests.lab.writer import Writer
 
@@ -153,15 +152,7 @@ def test_run_that_is_killed_is_finished_by_the_next_one(
     ours: Project, hosts: Hosts, where: str, program: str, when: str
 ) -> None:
     held = hosts.hold(where, program, when)
-    run = ours.start("remove-member", "etcd03", "--yes")
-    held.reached()
-    run.signal(signal.SIGKILL)
-    run.end()
-    # The script on the host dies, too, as with a power cut: what it was about to do has not happened.
-    wrapper = f"pgrep -o -f '^/bin/sh /usr/local/sbin/{program}'"
-    hosts.sh(
-        where, f"kill -9 -- -$(ps -o pgid= -p $({wrapper}) | tr -d ' '); rm /usr/local/sbin/{program} /run/etcdops-hold"
-    )
+    killed_at(ours, held, program, ours.start("remove-member", "etcd03", "--yes"))
     assert json.loads((ours.folder / "config.yaml").read_text()) == ours.config
     ours.inv("remove-member", "etcd03", "--yes").ok()
     assert hosts.sh("etcd03", REMAINS) == CLEAN

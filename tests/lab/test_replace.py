@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 
 from tests.hosts import BARE, NAMES, Hosts, Project
-from tests.lab.members import CLEAN, REMAINS, address, cut_off, is_whole, listed, members
+from tests.lab.conftest import NewProject
+from tests.lab.members import CLEAN, FIVE, REMAINS, address, cut_off, is_whole, killed_at, listed, members
+from tests.lab.test_rolling import leader
 from tests.lab.writer import Writer
 
 OTHERS = ("etcd01", "etcd03")
@@ -104,13 +104,37 @@ def test_run_that_is_killed_is_finished_by_the_next_one(
     five.sh("etcd02", "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd")
     with Writer(ours) as writer:
         held = five.hold(where, program, when)
-        run = ours.start("replace-member", "etcd02", "--yes")
-        held.reached()
-        run.signal(signal.SIGKILL)
-        run.end()
-        wrapper = f"pgrep -o -f '^/bin/sh /usr/local/sbin/{program}'"
-        kill = f"kill -9 -- -$(ps -o pgid= -p $({wrapper}) | tr -d ' ')"
-        five.sh(where, f"{kill}; rm /usr/local/sbin/{program} /run/etcdops-hold")
+        killed_at(ours, held, program, ours.start("replace-member", "etcd02", "--yes"))
         ours.inv("replace-member", "etcd02", "--yes").ok()
+    assert writer.lost() == {}
+    is_whole(ours, five, *NAMES)
+
+
+@pytest.mark.chaos
+def test_two_lost_of_five(project: NewProject, five: Hosts) -> None:
+    five.each(BARE, FIVE)
+    ours = project(members=[{"name": name, "address": address(name)} for name in FIVE])
+    ours.inv("deploy").ok()
+    five.each("systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd", FIVE[3:])
+    with Writer(ours) as writer:
+        done = ours.inv("replace-member", "etcd04", "--yes").ok()
+        assert "not healthy, either: etcd05: " in done.stderr
+        ours.inv("replace-member", "etcd05", "--yes").ok()
+    assert writer.lost() == {}
+    is_whole(ours, five, *FIVE)
+
+
+@pytest.mark.chaos
+def test_leader_dies_while_the_new_one_catches_up(ours: Project, five: Hosts) -> None:
+    led = leader(ours)
+    lost = min(set(NAMES) - {led})
+    five.sh(lost, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd")
+    with Writer(ours) as writer:
+        held = five.hold(lost, "du")
+        run = ours.start("replace-member", lost, "--yes")
+        held.reached()
+        five.sh(led, "systemctl kill -s KILL etcd")
+        held.release()
+        run.end().ok()
     assert writer.lost() == {}
     is_whole(ours, five, *NAMES)

@@ -351,7 +351,8 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
         "membership",
         picture(*each(lambda name: patient(name, view=view(name, members=(
             member("etcd01"), member("etcd02"), member("etcd03", learner=True)))))),
-        ["error -: etcd03 is a learner still; inv members"],
+        ["error -: etcd03 is a learner still; inv add-member NAME finishes it; "
+         "inv remove-member NAME (or its id: inv members) takes it out"],
     ),
     "no leader": (
         "leader", picture(*each(lambda name: patient(name, view=view(name, status=status(name, leader=""))))),

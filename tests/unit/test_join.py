@@ -1,0 +1,140 @@
+"""What add-, replace- and move-member are going to do, line by line, and when a learner comes no further."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etcdops.config import Config, Member
+from etcdops.configedit import Edit
+from etcdops.errors import Refused
+from etcdops.etcd import ClusterMember
+from etcdops.facts import HostFacts
+from etcdops.run import Run
+from etcdops.steps import learner
+from etcdops.steps.join import Join
+from etcdops.steps.learner import Progress
+from etcdops.steps.membership import Survey
+from etcdops.steps.move import Move
+from etcdops.steps.replace import Replacement
+from tests.unit import golden
+from tests.unit.build import NAMES, address, config, cut_short, fresh, identity, member, serving, unstarted, view
+
+NEW = Member(name="etcd04", address=address("etcd04"))
+EDIT = Edit(Path("config.yaml"), b"", b"")
+
+
+def plain(name: str) -> ClusterMember:
+    return member(name, peer_urls=(f"http://{address(name)}:2380",), client_urls=(f"http://{address(name)}:2379",))
+
+
+def runs(name: str, **known: Any) -> HostFacts:
+    """A member of a plain-http cluster whose etcd.conf is as deploy has written it, but for the list of members."""
+    url = f"http://{address(name)}"
+    running = {"ETCD_LISTEN_CLIENT_URLS": f"{url}:2379,http://127.0.0.1:2379", "ETCDOPS_STARTED_WITH": "0"}
+    told = view(name, members=tuple(plain(each) for each in NAMES))
+    return serving(name, **{"running": running, "view": told, **known})
+
+
+def run_of(*members: Any) -> Run:
+    run = Run(Path("config.yaml"))
+    made: Config = config(members=members or (*NAMES, "etcd04"), tls=False)
+    run.__dict__["config"] = made
+    return run
+
+
+def survey(*facts: HostFacts, half: tuple[ClusterMember, ...] = ()) -> Survey:
+    cluster = tuple(plain(each) for each in NAMES)
+    return Survey({each.name: each for each in facts}, {}, (*cluster, *half))
+
+
+def shown(name: str, lines: list[str]) -> None:
+    golden.check(f"membership/{name}.txt", "".join(f"{line}\n" for line in lines).encode())
+
+
+def test_new_member() -> None:
+    found = survey(*map(runs, NAMES), fresh("etcd04"))
+    join = Join.plan(run_of(), NEW, found, found.cluster, EDIT)
+    assert not join.is_done
+    shown("add", join.lines())
+
+
+def test_member_that_was_added_wrongly_to_a_host_with_something_left() -> None:
+    half = unstarted("etcd04", peer_urls=("https://192.0.2.14:2380",))
+    found = survey(*map(runs, NAMES), cut_short("etcd04", identity=identity("etcd09")), half=(half,))
+    shown("add-anew", Join.plan(run_of(), NEW, found, found.cluster, EDIT).lines())
+
+
+def test_member_that_is_a_voter_already() -> None:
+    known = plain("etcd04")
+    fact = runs("etcd04", identity={})
+    found = survey(*map(runs, NAMES), fact, half=(known,))
+    join = Join.plan(run_of(), NEW, found, found.cluster, None)
+    assert not join.is_done  # it has no guard yet
+    shown("guard", join.lines())
+    found = survey(*map(runs, NAMES), runs("etcd04"), half=(known,))
+    assert [str(each.resource) for each in Join.plan(run_of(), NEW, found, found.cluster, None).changes()] == [
+        "/etc/etcd/identity.json"  # whose content the facts of this test do not have
+    ]
+
+
+def test_lost_member_whose_host_answers() -> None:
+    host = cut_short("etcd03", identity=identity("etcd03"))
+    found = survey(runs("etcd01"), runs("etcd02"), fresh("etcd04"))
+    voters = tuple(each for each in found.cluster if each.name != "etcd03")
+    join = Join.plan(run_of("etcd01", "etcd02", "etcd04"), NEW, found, voters, EDIT)
+    old = Member(name="etcd03", address=address("etcd03"))
+    shown("replace", Replacement(old, plain("etcd03"), False, host, join).lines())
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["others", "alone"])
+def test_member_that_has_moved(alone: bool) -> None:
+    there = Member(name="etcd03", address="192.0.2.33")
+    run = run_of("etcd01", "etcd02", {"name": "etcd03", "address": "192.0.2.33"})
+    facts = {name: runs(name) for name in NAMES[:2]} | {"etcd03": cut_short("etcd03", identity=identity("etcd03"))}
+    shown(
+        f"move-{'alone' if alone else 'others'}", Move(run, there, facts, {}, plain("etcd03"), alone, (), EDIT).lines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        (fresh("etcd04", data="files"), "/var/lib/etcd/default.etcd holds something that is not etcd's"),
+        (
+            cut_short("etcd04", conf={"ETCD_INITIAL_CLUSTER_TOKEN": "x"}),
+            "/var/lib/etcd/default.etcd holds data of anot",
+        ),
+        (cut_short("etcd04", identity={**identity("etcd04"), "cluster": "b"}), "is a member of another cluster, b"),
+        (cut_short("etcd04", identity=identity("etcd02")), "is member etcd02 of this cluster"),
+        (fresh("etcd04", barred="20260101T000000Z-ab"), "restore 20260101T000000Z-ab was cut short here"),
+        (fresh("etcd04", boot_id="boot-of-etcd01", addresses=runs("etcd01").addresses), "192.0.2.14 is not an address"),
+    ],
+)
+def test_host_that_must_not_be_taken(host: HostFacts, words: str) -> None:
+    found = survey(*map(runs, NAMES), host)
+    with pytest.raises(Refused) as refused:
+        Join.plan(run_of(), NEW, found, found.cluster, EDIT)
+    assert any(str(each).startswith(f"etcd04: {words}") for each in refused.value.findings)
+
+
+def test_learner_that_gets_on_has_time_and_one_that_stands_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(learner.time, "monotonic", lambda: now)
+    progress = Progress(now)
+    said = []
+    for applied, size in ((0, 10), (0, 20), (5, 20), (5, 20), (5, 19), (4, 20)):
+        now += 3
+        progress.note(applied, size)
+        said.append((progress.lasts, progress.stands, progress.is_due()))
+    assert said == [(3, 0, False), (6, 0, True), (9, 0, False), (12, 3, True), (15, 6, False), (18, 9, True)]
+
+
+def test_plan_says_who_is_asked() -> None:
+    found = survey(runs("etcd02"), runs("etcd01"), replace(runs("etcd03"), view=view("etcd03", healthy=False)))
+    assert found.others("etcd02") == ["etcd01"]
+    assert found.others("") == ["etcd01", "etcd02"]  # the leader first
+    assert found.healthy == {1, 2}
