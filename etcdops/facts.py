@@ -19,6 +19,7 @@ from etcdops import layout
 from etcdops.etcd import View, parse_view
 from etcdops.ssh import Host
 
+LAST = 'put ended "$(date +%s.%N)"'  # with the time at the start, it bounds the host's clock from both sides
 WAIT = 4  # seconds that etcd may take for one answer; a member without quorum takes them all
 
 MANAGED_PATHS = (
@@ -151,7 +152,7 @@ def ask(host: Host, *paths: str, also: tuple[str, ...] = (), head: str = "") -> 
     """``gather``, for the one who reads what the scripts ``also`` say by himself, and whether we were let in; ``head``
     sets variables for them."""
     queries = f"QUERIES='health status members' WAIT={WAIT}"
-    script = "\n".join((queries, head, layout.script("prelude", "host", *also, "client", "etcd")))
+    script = "\n".join((queries, head, layout.script("prelude", "host", *also, "client", "etcd"), LAST))
     host.open()  # its clock is known as closely as one command takes
     before = time.time()
     done = host.client(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
@@ -164,7 +165,8 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
     single = {row[0]: row[1] for row in rows if len(row) == 2}
     texts = {row[1]: decode(row[2]) for row in rows if row[0] == "text"}
     unit = {row[1]: row[2] for row in rows if row[0] == "unit"}
-    now = float(single["time"])
+    began = float(single["time"])
+    ended = float(single.get("ended") or began)
     adopted = parse_conf(texts.get(layout.ADOPTED, ""))
     return HostFacts(
         name=name,
@@ -172,7 +174,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         boot_id=single["boot_id"],
         systemd=int(single["systemd"] or 0),
         has_user=bool(single["user"]),
-        clock=(now - answered, now - asked),
+        clock=(ended - answered, began - asked),
         paths=_paths(rows),
         conf=parse_conf(texts.get(layout.CONF, "")),
         identity=_identity(texts.get(layout.IDENTITY, "")) or _adopted_identity(adopted),

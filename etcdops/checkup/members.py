@@ -141,7 +141,9 @@ def version(picture: Picture) -> Iterator[Finding]:
             )
     if len(set(running.values())) > 1:
         shown = ", ".join(f"{name}: {each}" for name, each in running.items())
-        yield Finding("warning", f"the members run different releases ({shown})", hint="inv deploy brings all to one")
+        newest = max(running.values(), key=etcd.release)
+        hint = f"inv upgrade --to={newest} goes on with one that was cut short; else inv deploy"
+        yield Finding("warning", f"the members run different releases ({shown})", hint=hint)
 
 
 def versions(picture: Picture) -> str:
@@ -158,16 +160,13 @@ def release(picture: Picture) -> Iterator[Finding]:
     for each in sorted(running or {picture.config.cluster.version}, key=etcd.release):
         bad = etcd.known_bad(each)
         if bad and each in running:
-            yield Finding("error", f"etcd {each} {bad}", hint="set cluster.version to a newer release, then inv deploy")
+            yield Finding("error", f"etcd {each} {bad}", hint="inv upgrade --to=RELEASE, the newest of this line")
         for flaw in () if bad else flaws(each):
-            yield Finding(
-                "warning",
-                f"etcd {each} {flaw.what}",
-                hint=f"set cluster.version to {flaw.way_out} or newer, then inv deploy",
-            )
+            way = f"inv upgrade --to={flaw.way_out}" if running else f"set cluster.version to {flaw.way_out}"
+            yield Finding("warning", f"etcd {each} {flaw.what}", hint=f"{way}, or newer")
         ended = ENDED.get(each.rpartition(".")[0])
         if ended:
-            yield Finding("note", ended, hint="plan an upgrade to 3.5: docs/etcd-versions.md")
+            yield Finding("note", ended, hint="inv upgrade --to=RELEASE, of a newer line; with --plan it tells how")
     yield from refused(picture.releases)
 
 

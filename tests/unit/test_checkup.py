@@ -382,20 +382,25 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     "versions differ": (
         "version", picture(patient("etcd02", view=view("etcd02", status=status("etcd02", version="3.6.17")),
                                    paths={layout.CURRENT: path("link", 0o777, target="3.6.17")})),
-        ["warning -: the members run different releases (etcd01: 3.6.16, etcd02: 3.6.17, etcd03: 3.6.16); inv deploy "
-         "brings all to one"],
+        ["warning -: the members run different releases (etcd01: 3.6.16, etcd02: 3.6.17, etcd03: 3.6.16); inv "
+         "upgrade --to=3.6.17 goes on with one that was cut short; else inv deploy"],
     ),
     "release that loses data runs": (
         "release", picture(*each(lambda name: patient(name, view=view(name, status=status(name, version="3.5.1")))))
-        , ["error -: etcd 3.5.1 loses data when a member is killed under load (etcd issue 13766, fixed in 3.5.3); set "
-           "cluster.version to a newer release, then inv deploy"],
+        , ["error -: etcd 3.5.1 loses data when a member is killed under load (etcd issue 13766, fixed in 3.5.3); inv "
+           "upgrade --to=RELEASE, the newest of this line"],
     ),
     "release with flaws": (
         "release", picture(*each(lambda name: patient(name, view=view(name, status=status(name, version="3.5.22"))))),
-        ["warning -: etcd 3.5.22 can damage data when a member is defragmented while it receives a snapshot; set "
-         "cluster.version to 3.5.23 or newer, then inv deploy",
-         "warning -: etcd 3.5.22 has security holes (GHSA-6vch: TLS handshakes without end; GHSA-xg4h: watches); set "
-         "cluster.version to 3.5.33 or newer, then inv deploy"],
+        ["warning -: etcd 3.5.22 can damage data when a member is defragmented while it receives a snapshot; inv "
+         "upgrade --to=3.5.23, or newer",
+         "warning -: etcd 3.5.22 has security holes (GHSA-6vch: TLS handshakes without end; GHSA-xg4h: watches); inv "
+         "upgrade --to=3.5.33, or newer"],
+    ),
+    "release with flaws is wanted": (
+        "check release", hosts(config=config("3.6.13")),
+        ["warning -: etcd 3.6.13 has security holes (GHSA-6vch: TLS handshakes without end; GHSA-xg4h: watches); set "
+         "cluster.version to 3.6.14, or newer"],
     ),
     "release that loses data is wanted": (
         "check release", hosts(config=config("3.5.0")),
@@ -404,8 +409,8 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     ),
     "end of a line": (
         "release", picture(*each(lambda name: patient(name, view=view(name, status=status(name, version="3.4.45"))))),
-        ["note -: 3.4 gets no corrections any more (its support ended in June 2026); plan an upgrade to 3.5: "
-         "docs/etcd-versions.md"],
+        ["note -: 3.4 gets no corrections any more (its support ended in June 2026); inv upgrade --to=RELEASE, of a "
+         "newer line; with --plan it tells how"],
     ),
     "release that cannot be had": (
         "check release", hosts(releases=[UsageError("etcd.tar.gz: No such file", hint="correct release.archive")]),

@@ -188,6 +188,7 @@ def test_clock_is_known_to_the_length_of_the_round_trip() -> None:
     assert answer(time="1000.5").clock == (-0.5, 0.5)
     assert answer(time="1010.25").clock == (9.25, 10.25)
     assert answer(time="990").clock == (-11, -10)
+    assert answer(time="1000.25", ended="1000.75").clock == (-0.25, 0.25)  # most of the time passed in the scripts
 
 
 @pytest.mark.parametrize(("said", "number"), [("252", 252), ("", 0)])

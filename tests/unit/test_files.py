@@ -14,6 +14,7 @@ from etcdops import layout
 SCRIPTS = sorted(path.stem for path in layout.FILES.glob("*.sh"))
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(shell)]
 TOGETHER = [(name,) for name in SCRIPTS] + [("prelude", "host", "etcd"), ("prelude", "etcd"), ("takeover", "apply")]
+TOGETHER += [("prelude", "host", "exam", "disk", "client", "etcd")]
 
 
 def test_there_are_scripts() -> None:
