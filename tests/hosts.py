@@ -152,12 +152,18 @@ class Hosts:
     def archive(self, version: str) -> Path:
         """The archive of a release; made, where this machine has none, out where the mirrors are."""
         if version not in self._archives:
-            self._namespaces.go_out()
-            try:
+            with self.outside():
                 self._archives[version] = packages.obtain(version, print)
-            finally:
-                self._namespaces.go_in()
         return self._archives[version]
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """Out where this machine's network is."""
+        self._namespaces.go_out()
+        try:
+            yield
+        finally:
+            self._namespaces.go_in()
 
     def pid(self, name: str) -> int:
         """The process number of a host's init out here: another one after each boot, 0 while it is off."""

@@ -93,7 +93,8 @@ def _urls(found: Found) -> Iterator[Refused]:
             "then inv adopt again",
         )
         return
-    known = {f"{scheme}://{host}:{layout.PEER_PORT}" for host in addresses(member.peer_urls)}
+    hosts = (f"[{host}]" if ":" in host else host for host in addresses(member.peer_urls))
+    known = {f"{scheme}://{host}:{layout.PEER_PORT}" for host in hosts}
     if len(member.peer_urls) != 1 or not known & set(member.peer_urls):
         yield Refused(
             f"its peer URL is {peers}; here it is an IP address and port {layout.PEER_PORT}",
@@ -111,13 +112,8 @@ def _urls(found: Found) -> Iterator[Refused]:
 
 
 def addresses(urls: Sequence[str]) -> Iterator[str]:
-    """The IP addresses among the hosts of URLs, as they stand there."""
-    for url in urls:
-        host = host_of(url)
-        if ":" in host:
-            yield f"[{host}]"
-        elif re.fullmatch(r"[\d.]+", host):
-            yield host
+    """The IP addresses among the hosts of URLs."""
+    return (host for url in urls if ":" in (host := host_of(url)) or re.fullmatch(r"[\d.]+", host))
 
 
 def _transport(found: Found) -> Iterator[Refused]:

@@ -62,7 +62,8 @@ def beneath_an_upgrade(config: Config, facts: Facts) -> list[Refused]:
     """The same for a run that brings another release."""
     found: list[Refused] = []
     for member in config.members:
-        found += [*unfit(config, member, facts[member.name]), *other_way(config, member, facts[member.name])]
+        fact = facts[member.name]
+        found += [*unfit(config, member, fact), *other_way(config, member, fact), *adopted(fact)]
     return [*found, *_together(config, facts)]
 
 
@@ -104,7 +105,8 @@ def moved(config: Config, old: Member, member: Member, facts: Facts) -> list[Ref
     found = [*unfit(config, member, fact), *still_there(config, old, member, fact)]
     for each in config.members:
         if each.name in facts:
-            found += [*unlike(config, each, facts[each.name]), *other_member(config, facts[each.name])]
+            other = facts[each.name]
+            found += [*unlike(config, each, other), *other_member(config, other), *adopted(other)]
     return [*found, *same_machine(facts), *clocks(facts)]
 
 

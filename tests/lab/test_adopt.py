@@ -20,6 +20,7 @@ from tests.lab.kept import keys
 from tests.lab.writer import Writer
 
 VERSION = "3.5.30"
+CFSSL = ["apt-get", "install", "--yes", "--no-install-recommends", "golang-cfssl"]
 RUNS = "systemctl show -P MainPID etcd member; stat -c %i /var/lib/etcd/default.etcd/member /data/etcd/member; true"
 IS_OURS = r"""
 stat -c %U /var/lib/etcd/default.etcd/member/snap/db
@@ -32,17 +33,12 @@ true
 NOT_TO_START = "systemctl is-active etcd; systemctl is-enabled etcd; pgrep -x etcd; true"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cfssl() -> None:
-    """Debian's, on this machine."""
-    if not shutil.which("cfssl"):
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", "golang-cfssl"]
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
-
-
 @pytest.fixture
 def by_hand(hosts: Hosts) -> Iterator[Hosts]:
-    """Hosts with nothing of the guide's, before and after."""
+    """Hosts with nothing of the guide's, before and after; cfssl, Debian's, on this machine."""
+    if not shutil.which("cfssl"):
+        with hosts.outside():
+            subprocess.run(CFSSL, check=True, capture_output=True, timeout=300)
     for _ in ("before", "after"):
         hosts.bare()
         hosts.each(guide.CLEAN)
@@ -105,6 +101,7 @@ def test_the_guide_s_cluster(project: NewProject, by_hand: Hosts, tmp_path: Path
         assert hosts.each(RUNS) == runs
         config = reread(ours)
         ours.inv("health").ok()
+        ours.inv("backup").ok()
         ours.refuses(3, "was adopted, and runs as it was set up before", task=("configure",))
         deployed = ours.inv("deploy").ok()
         written = len(writer.acknowledged)

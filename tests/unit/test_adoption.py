@@ -173,6 +173,11 @@ def test_process(processes: tuple[Process, ...], etcdctl: str, line: str) -> Non
     assert not line or said[0].startswith(line), said
 
 
+def test_addresses() -> None:
+    urls = ["https://[2001:db8::11]:2380", "https://one.example:2380", "http://192.0.2.11:2380"]
+    assert list(fit.addresses(urls)) == ["2001:db8::11", "192.0.2.11"]
+
+
 OTHER = Place(True, "9:1", "9")
 ELSEWHERE = {"/data/etcd": Place(True, "8:7", "8"), "/data/etcd/member/wal": Place(False, "8:8", "8")}
 STRANGER = _PEER_CA.issue(LeafRequest("server", "x", (address("etcd01"),)), "ecdsa-p256", timedelta(days=9), NOW)
@@ -187,6 +192,7 @@ MEMBERS: dict[str, tuple[Found, str]] = {
     "names of peers": (found(peer_cert_allowed_cn="etcd"), "peer-cert-allowed-cn is set"),
     "another peer port": (found(view=peer("https://192.0.2.11:7001")), "its peer URL is https://192.0.2.11:7001"),
     "a host name": (found(view=peer("https://one.example:2380")), "its peer URL is https://one.example:2380"),
+    "IPv6": (found(view=peer("https://[2001:db8::11]:2380")), ""),
     "http among peers": (found(view=peer("http://192.0.2.11:2380")), "peers speak http, clients https"),
     "another client port": (
         found(advertise_client_urls="https://192.0.2.11:4001"), "serves clients on port 4001; here that is always 2379",

@@ -126,9 +126,14 @@ def test_the_guide_s_release_is_adopted_as_it_is_and_may_be_left_at_once() -> No
     assert guards.findings(config("3.5.30"), old) == []
 
 
-def test_a_restore_waits_for_the_deploy() -> None:
-    said = {each.message for each in guards.beneath_a_restore(config(), three(adopted))}
-    assert said == {"was adopted, and runs as it was set up before"}
+def test_what_else_changes_members_waits_for_the_deploy() -> None:
+    one = config().members[0]
+    for found in (
+        guards.beneath_a_restore(config(), three(adopted)),
+        guards.beneath_an_upgrade(config(), three(adopted)),
+        guards.moved(config(), one, one, three(adopted)),
+    ):
+        assert {each.message for each in found} == {"was adopted, and runs as it was set up before"}
 
 
 def test_every_adopted_member_has_its_turn_the_leader_last() -> None:
