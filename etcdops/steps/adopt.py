@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from etcdops import apply, atomic, guards, layout, ui
 from etcdops.adoption import carried, fit, keys, proposal, text
-from etcdops.adoption.carried import Left
 from etcdops.adoption.found import Found, parse_host, parse_member
 from etcdops.adoption.found import Host as Strange
-from etcdops.adoption.keys import Keys
 from etcdops.adoption.proposal import Given
+from etcdops.adoption.report import Adoption, by_member, document, member, of_keys
 from etcdops.config import Config, Member
 from etcdops.credentials import Denied
 from etcdops.errors import HostsFailed, OpsError, Refused, UsageError
@@ -27,30 +24,6 @@ from etcdops.plan import Change, Directory, File
 from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps.converge import ALL_STEPS, Decision, decide, survey
-
-
-@dataclass(frozen=True)
-class Adoption:
-    """What is to be written, and what was found."""
-
-    config: Config
-    found: Sequence[Found]
-    text: str  # of the file; '' where it stays as it is
-    keys: Keys | None
-    files: Mapping[str, bytes]  # for pki.dir, those that are not there yet
-    records: Mapping[str, bytes]  # by the name of the member
-    said: Sequence[Left] = field(default_factory=tuple)
-
-    @property
-    def empty(self) -> bool:
-        """Whether all of it is written already."""
-        return not (self.text or self.files or self.records)
-
-    def lines(self) -> list[str]:
-        """What is written, a line each."""
-        lines = [f"here  write {self.config.path}"] if self.text else []
-        lines += [f"here  write {self.config.pki.dir}/{name}" for name in sorted(self.files)]
-        return lines + [f"{name}  write {layout.ADOPTED}" for name in self.records]
 
 
 def adopt(run: Run, hosts: str, name: str) -> None:
@@ -66,7 +39,7 @@ def adopt(run: Run, hosts: str, name: str) -> None:
     if not run.dry_run and not adoption.empty:
         _write(run, given, adoption)
     lines, trouble = ({}, "") if run.dry_run else _preview(run)
-    run.emit(_document(run, adoption, lines), lambda: _show(run, adoption, lines))
+    run.emit(document(adoption, lines, dry_run=run.dry_run), lambda: _show(run, adoption, lines))
     if trouble:
         run.ui.warn(f"inv deploy would not begin yet: {trouble}")
 
@@ -163,8 +136,8 @@ def _already(run: Run, base: Config, given: Given, found: Sequence[Found]) -> No
     line = f"nothing to do: {', '.join(each.name for each in found)} are etcdops' already"
     if not mine:
         line += "; their config.yaml and pki folder are where they were deployed from"
-    document = {"adopted": True, "members": [_member(each) for each in found], "left": [], "written": []}
-    run.emit(document, lambda: run.ui.result(line))
+    said = {"adopted": True, "members": [member(each) for each in found], "left": [], "written": []}
+    run.emit(said, lambda: run.ui.result(line))
 
 
 def _decide(run: Run, base: Config, given: Given, found: Sequence[Found]) -> Adoption:
@@ -273,9 +246,9 @@ def _show(run: Run, adoption: Adoption, lines: Mapping[str, Sequence[str]]) -> N
             run.ui.result("nothing to do")
     if adoption.said:
         run.ui.result("left behind, or other after the first deploy:")
-        for line in ui.grouped(_by_member(adoption.said)):
+        for line in ui.grouped(by_member(adoption.said)):
             run.ui.result(f"    {line}")
-    for line in _of_keys(adoption):
+    for line in of_keys(adoption):
         run.ui.result(line)
     if lines:
         run.ui.result("inv deploy will change:")
@@ -286,61 +259,3 @@ def _show(run: Run, adoption: Adoption, lines: Mapping[str, Sequence[str]]) -> N
         run.ui.result(
             f"{done}: {cluster.name}, {len(adoption.found)} members, etcd {cluster.version}; inv deploy takes it over"
         )
-
-
-def _by_member(said: Sequence[Left]) -> dict[str, list[str]]:
-    lines: dict[str, list[str]] = {}
-    for each in said:
-        for member in each.members:
-            lines.setdefault(member, []).append(str(each))
-    return lines
-
-
-def _of_keys(adoption: Adoption) -> list[str]:
-    """What there is of the CAs' keys, and what that means."""
-    lines: list[str] = []
-    if adoption.keys is None:
-        return lines
-    folder = adoption.config.pki.dir
-    for each in adoption.keys.authorities:
-        if each.key is None:
-            ends = min(adoption.keys.leaves.values())
-            lines.append(
-                f"the key of the CA for {each.purpose} was not found: the certificates in use stay, until "
-                f"{ends:%Y-%m-%d}; put it into {folder}/{each.stem}-key.pem, and deploy can issue new ones"
-            )
-        elif not each.key_at.startswith("pki.dir:"):
-            host, _, path = each.key_at.partition(":")
-            lines.append(
-                f"the key of the CA for {each.purpose} is in {folder}/{each.stem}-key.pem now; "
-                f"{path} on {host} is a copy that should not be there: shred -u"
-            )
-    return lines
-
-
-def _member(each: Found) -> dict[str, Any]:
-    return {
-        "member": each.name,
-        "address": each.address,
-        "unit": each.process.service,
-        "user": each.process.user,
-        "data_dir": each.process.data_dir,
-        "taken_over": each.process.is_ours,
-    }
-
-
-def _document(run: Run, adoption: Adoption, lines: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    made = adoption.keys
-    return {
-        "adopted": not run.dry_run or adoption.empty,
-        "config": str(adoption.config.path),
-        "cluster": adoption.config.cluster.name,
-        "version": adoption.config.cluster.version,
-        "tls": adoption.config.cluster.tls,
-        "members": [_member(each) for each in adoption.found],
-        "written": [line.partition("  write ")[2] for line in adoption.lines()],
-        "left": [{"what": each.what, "why": each.why, "members": list(each.members)} for each in adoption.said],
-        "ca_keys": {each.stem: each.key_at for each in made.authorities} if made else {},
-        "certificates_end": f"{min(made.leaves.values()):%Y-%m-%dT%H:%M:%SZ}" if made and made.leaves else None,
-        "deploy": {name: list(each) for name, each in lines.items()},
-    }
