@@ -92,10 +92,11 @@ done
 [ -z "$staged" ] || sync -- $parents # a power cut now must not take back what was reported as done
 staged=
 
+[ -z "$taken" ] || taken_over # before it is enabled: as long as the record is there, nothing starts at boot
+
 # `enable` reloads the units, too.
 if grep -qx enable "$work/manifest"; then
     systemctl enable --quiet etcd.service
 elif grep -qx reload "$work/manifest"; then
     systemctl daemon-reload
 fi
-[ -z "$taken" ] || taken_over

@@ -6,11 +6,13 @@ keep() { # files that are replaced or removed after this, each with its path
     for file; do
         if [ ! -f "$file" ] || [ -e "$kept$file" ]; then continue; fi
         mkdir -p -- "$kept${file%/*}"
-        cp -p -- "$file" "$kept$file.new" && mv -T -- "$kept$file.new" "$kept$file"
+        cp -p -- "$file" "$kept$file.new"
+        mv -T -- "$kept$file.new" "$kept$file"
     done
 }
+same() { [ "$(stat -L -c %d:%i -- "$1" 2>/dev/null)" = "$(stat -L -c %d:%i -- "$2" 2>/dev/null)" ]; }
 reachable() { # its data can be renamed to the new place, or is there
-    if [ ! -d "$data/member" ] || [ "$data" -ef "$new" ]; then return; fi
+    if [ ! -d "$data/member" ] || same "$data" "$new"; then return; fi
     [ ! -e "$new/member" ] || { echo "there is data in $data and in $new" >&2; return 1; }
     install -d -m 700 -- "$new"
     [ "$(stat -c %d -- "$data/member")" = "$(stat -c %d -- "$new")" ] ||
@@ -26,7 +28,9 @@ take_over() {
     # shellcheck disable=SC2086 # paths without spaces
     keep "$fragment" $drop_ins /etc/etcd/*.conf /etc/etcd/ssl/* /etc/systemd/system/etcd.service \
         /usr/local/bin/etcd /usr/local/bin/etcdctl /usr/local/bin/etcdutl
-    systemctl stop "$unit"
+    for each in "$unit" etcd.service; do
+        [ "$(systemctl show "$each" --property=LoadState --value)" = not-found ] || systemctl stop "$each"
+    done
     systemctl disable --quiet "$unit" 2>/dev/null || :
     # shellcheck disable=SC2086 # the same
     [ -z "$drop_ins" ] || rm -f -- $drop_ins # they would hold for our unit, too
@@ -35,7 +39,7 @@ take_over() {
     *:/etc/systemd/system/*) rm -f -- "$fragment" ;;
     *) systemctl mask --quiet "$unit" ;;
     esac
-    [ ! -d "$data/member" ] || [ "$data" -ef "$new" ] || mv -T -- "$data/member" "$new/member"
+    [ ! -d "$data/member" ] || same "$data" "$new" || mv -T -- "$data/member" "$new/member"
     chown -R etcd:etcd -- "$new"
     chmod 700 -- "$new"
 }
