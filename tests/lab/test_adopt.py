@@ -17,6 +17,7 @@ from tests.hosts import NAMES, Hosts, Project
 from tests.lab import guide
 from tests.lab.conftest import NewProject
 from tests.lab.kept import keys
+from tests.lab.test_rolling import leader
 from tests.lab.writer import Writer
 
 VERSION = "3.5.30"
@@ -29,6 +30,12 @@ systemctl is-enabled etcd
 readlink /proc/$(systemctl show -P MainPID etcd)/exe
 ls /etc/etcd/adopted.conf 2>/dev/null
 true
+"""
+# The script that is about to take a member over ends before it has touched it.
+CUT_SHORT = r"""
+held=$(pgrep -f /usr/local/sbin/cp | head -n 1)
+kill -KILL $(ps -o ppid= -p $held) $held
+rm -f /run/etcdops-hold /usr/local/sbin/cp
 """
 NOT_TO_START = "systemctl is-active etcd; systemctl is-enabled etcd; pgrep -x etcd; true"
 
@@ -145,6 +152,21 @@ def test_another_way_and_no_key_of_the_ca(project: NewProject, by_hand: Hosts, t
             config = reread(ours)
             with (ours.folder / "config.yaml").open("a") as file:
                 file.write(f"release: {{archive: {json.dumps(archive)}}}\n")
+            led = leader(ours)
+            first, second = (name for name in NAMES if name != led)
+            held = hosts.hold(second, "cp", '[ "$1" = -p ]')
+            deploy = ours.start("deploy")
+            held.reached()
+            deploy.signal(signal.SIGKILL)
+            deploy.end()
+            hosts.sh(second, CUT_SHORT)
+            half = ours.inv("adopt", "--json").ok().json()
+            assert {each["member"]: each["taken_over"] for each in half["members"]} == {
+                name: name == first for name in NAMES
+            }
+            assert half["written"] == []
+            assert not any("take over" in line for line in half["deploy"][first])
+            assert any("take over" in line for line in half["deploy"][led])
             ours.inv("deploy").ok()
             written = len(writer.acknowledged)
             hosts.eventually(lambda: len(writer.acknowledged) > written + 10)
