@@ -28,6 +28,7 @@ class Replacement:
     old: Member
     member: ClusterMember | None  # as the cluster knows it; None once it has left
     healthy: bool
+    idle: bool  # it has its data, and its etcd does not run
     host: HostFacts | OpsError | None  # that of the old one; None where the new one takes it over
     join: Join
 
@@ -84,8 +85,9 @@ def _plan(run: Run, gone: Run, old: Member, member: Member, edit: Edit | None, *
     healthy = isinstance(seen, HostFacts) and leaver is not None and membership.commits(seen, leaver)
     if leaver and (why := membership.refusal(found.cluster, found.healthy, leaver)):
         raise Refused(f"must not be removed: {why}", host=old.name, hint="inv status; bring the others up first")
+    idle = isinstance(seen, HostFacts) and leaver is not None and seen.has_data and not seen.is_running
     voters = tuple(each for each in found.cluster if each != leaver)
-    return Replacement(old, leaver, healthy, host, Join.plan(run, member, found, voters, edit))
+    return Replacement(old, leaver, healthy, idle, host, Join.plan(run, member, found, voters, edit))
 
 
 def _replace(run: Run, gone: Run, plan: Replacement) -> None:
@@ -97,6 +99,8 @@ def _replace(run: Run, gone: Run, plan: Replacement) -> None:
         run.ui.warn(f"not healthy, either: {reason}")
     if plan.healthy:
         run.ui.warn(f"{old.name} is healthy: add-member, then remove-member would keep one more copy meanwhile")
+    if plan.idle:
+        run.ui.warn(f"{old.name} has its data, and its etcd does not run: if that is all, inv start brings it back")
     if run.dry_run:
         for line in plan.lines():
             run.ui.result(line)

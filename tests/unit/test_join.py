@@ -87,7 +87,7 @@ def test_lost_member_whose_host_answers() -> None:
     voters = tuple(each for each in found.cluster if each.name != "etcd03")
     join = Join.plan(run_of("etcd01", "etcd02", "etcd04"), NEW, found, voters, EDIT)
     old = Member(name="etcd03", address=address("etcd03"))
-    shown("replace", Replacement(old, plain("etcd03"), False, host, join).lines())
+    shown("replace", Replacement(old, plain("etcd03"), False, True, host, join).lines())
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["others", "alone"])
