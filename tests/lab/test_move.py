@@ -9,7 +9,7 @@ import pytest
 from tests.hosts import NAMES, Hosts, Project
 from tests.hosts import members as section
 from tests.lab.conftest import NewProject
-from tests.lab.members import address, is_whole, members
+from tests.lab.members import address, is_whole, killed_at, members
 from tests.lab.writer import Writer
 
 NEW = "198.18.40.113"
@@ -70,3 +70,22 @@ def test_member_without_which_there_is_no_quorum(moving: NewProject, hosts: Host
     ours.inv("move-member", "etcd03", f"--address={NEW}").ok()
     assert ours.inv("get", "/kept").ok().lines == ["yes"]
     is_whole(ours, hosts, *names)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize(
+    ("where", "program", "when"),
+    [("etcd03", "tar", "true"), ("etcd03", "systemctl", '[ "$1" = start ]'), ("etcd01", "tar", "true")],
+    ids=["its files", "its start", "the others"],
+)
+def test_run_that_is_killed_is_finished_by_the_next_one(
+    moving: NewProject, hosts: Hosts, where: str, program: str, when: str
+) -> None:
+    ours = moving()
+    hosts.sh("etcd03", f"systemctl stop etcd; {CHANGE.format(new=NEW, old=address('etcd03'))}")
+    with Writer(ours) as writer:
+        held = hosts.hold(where, program, when)
+        killed_at(ours, held, program, ours.start("move-member", "etcd03", f"--address={NEW}"))
+        ours.inv("move-member", "etcd03", f"--address={NEW}").ok()
+    assert writer.lost(without=[address("etcd03")]) == {}
+    is_whole(ours, hosts, *NAMES)
