@@ -210,7 +210,7 @@ def pass_through(
                 raise Unhealthy("; ".join(verdict.reasons), hint="inv space makes room and ends the alarm")
             return verdict.reasons
         since.append(time.monotonic())
-        return () if since[-1] - since[0] >= settle else (f"healthy, and for less than {settle:g} s",)
+        return () if since[-1] - since[0] >= settle else (f"it is healthy; whether it stays so for {settle:g} s",)
 
     views = until(run, lambda: run.fleet.map(look), missing, seconds=seconds)
     return {name: view for name, view in views.items() if isinstance(view, View)}
