@@ -37,6 +37,7 @@ class Write:
 class Report:
     """What a canary has to report.  Seconds; ``gap`` is the longest time in which no write was acknowledged.
 
+    ``blind``: how long nobody wrote, for the host that did was lost: that says nothing of the cluster.
     ``lost``: acknowledged writes that the cluster does not know of.  ``p99``: what 99 of 100 writes took at most, the
     start of etcdctl and its way to the cluster included.
     """
@@ -47,11 +48,16 @@ class Report:
     lost: int
     gap: float
     p99: float
+    blind: float = 0.0
     why: str = ""
 
     @classmethod
-    def of(cls, writes: Sequence[Write], *, silence: float = 0.0, lost: int = 0) -> Self:
-        """What ``writes`` of one host come to; ``silence``: a longer gap that stands between those of two hosts."""
+    def of(cls, flights: Sequence[Sequence[Write]], *, silence: float = 0.0, lost: int = 0, blind: float = 0.0) -> Self:
+        """What ``flights``, the writes of one host each, come to; ``silence``: since when the last one is not heard of.
+
+        The clocks of two hosts are not compared.
+        """
+        writes = [write for flight in flights for write in flight]
         acknowledged = [each for each in writes if each.acknowledged]
         times = sorted(each.took for each in acknowledged)
         return cls(
@@ -59,8 +65,9 @@ class Report:
             failed=len(writes) - len(acknowledged),
             retried=sum(each.tries > 1 for each in acknowledged),
             lost=lost,
-            gap=max(longest_gap(writes), silence),
+            gap=max([silence, *map(longest_gap, flights)]),
             p99=times[math.ceil(0.99 * len(times)) - 1] if times else 0.0,
+            blind=blind,
             why=next((each.why for each in writes if not each.acknowledged), ""),
         )
 
@@ -74,14 +81,16 @@ class Report:
             "lost": self.lost,
             "longest_gap_s": round(self.gap, 2),
             "p99_s": round(self.p99, 2),
+            "unwatched_s": round(self.blind, 2),
         }
 
     def __str__(self) -> str:
         why = f" ({self.why})" if self.why else ""
         lost = f", {self.lost} LOST" if self.lost else ""
+        blind = f"; nobody wrote for {self.blind:.1f} s, while the host that did was away" if self.blind >= 1 else ""
         return (
             f"{self.writes} writes, {self.failed} failed{why}, {self.retried} tried again{lost}; "
-            f"longest gap {self.gap:.2f} s, p99 {self.p99:.2f} s"
+            f"longest gap {self.gap:.2f} s, p99 {self.p99:.2f} s{blind}"
         )
 
 

@@ -34,8 +34,9 @@ class Canary:
         self._lock = threading.Lock()
         self._flights: list[list[Write]] = []  # one for each host that it was begun on
         self._lost = 0
-        self._silence = 0.0  # seconds: the longest between the writes of two hosts
-        self._heard = 0.0  # when the last acknowledgement came, by the clock of this machine
+        self._blind = 0.0  # seconds in which no host wrote
+        self._heard = 0.0  # when the last acknowledgement came, or a host began, by the clock of this machine
+        self._aloft = False  # whether the host that writes has been heard of
         self._trouble = ""
         self._thread = threading.Thread(target=self._fly, name="canary", daemon=True)
 
@@ -51,7 +52,7 @@ class Canary:
 
     def check(self) -> None:
         """``Unhealthy`` when writes had to wait for longer than allowed."""
-        found = self.report(silence=time.monotonic() - self._heard)
+        found = self.report(silence=time.monotonic() - self._heard if self._aloft else 0.0)
         if found.gap > self._run.max_gap:
             raise Unhealthy(
                 f"stopped, for writes waited {found.gap:.1f} s ({found}), and --max-gap is {self._run.max_gap:g} s",
@@ -67,11 +68,7 @@ class Canary:
         """What it has noticed so far; ``silence``: the seconds since it was last heard of."""
         with self._lock:
             flights = [list(each) for each in self._flights]
-            silence = max(silence, self._silence)
-        every = [Report.of(writes) for writes in flights if writes]
-        gap = max([silence, *(each.gap for each in every)])
-        together = Report.of([write for writes in flights for write in writes], lost=self._lost)
-        return Report(**{**vars(together), "gap": gap})
+        return Report.of(flights, silence=silence, lost=self._lost, blind=self._blind)
 
     def _fly(self) -> None:
         script = layout.script("client", "canary")
@@ -80,6 +77,7 @@ class Canary:
         while not self._stop.is_set():
             for name in self._run.names:
                 flight = Flight(self)
+                self._aloft = False
                 key = f"{PREFIX}{secrets.token_hex(8)}"
                 try:
                     self._run.fleet[name].client(
@@ -106,11 +104,12 @@ class Canary:
         now = time.monotonic()
         with self._lock:
             if not flight:
+                self._blind += max(0.0, now - write.took - self._heard) if self._flights else 0.0
                 self._flights.append(flight)
-                self._silence = max(self._silence, now - self._heard if self._heard else 0.0)
             flight.append(write)
             if write.acknowledged:
                 self._heard = now
+            self._aloft = True
         if write.acknowledged:
             self._first.set()
         elif write.why:

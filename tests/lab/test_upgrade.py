@@ -140,8 +140,8 @@ def test_killed_in_the_middle_the_same_command_goes_on(project: NewProject, host
         else:
             hosts.sh(name, "rm -f /usr/local/sbin/timeout")
             hosts.eventually(lambda: new.inv("health").code == 0)
-    assert writer.lost() == {}
     goes(new, hosts, "upgrade", "3.6.16")
+    assert writer.lost() == {}
 
 
 @pytest.mark.chaos
@@ -192,6 +192,7 @@ def test_members_noted_as_removed_keep_3_6_away(project: NewProject, hosts: Host
     new.inv("upgrade", "--to=3.6.16", "--no-canary").failed(
         3, "noted as removed, which are members", "inv restore latest"
     )
+    new.inv("put", "/a", "1").ok()
     new.inv("backup").ok()
     new.inv("restore", "latest", "--yes").ok()
     goes(new, hosts, "upgrade", "3.6.16")

@@ -21,10 +21,10 @@ WRITES: dict[str, tuple[list[tuple[float, float, int]], float, Report]] = {
     "one failed in the middle": (
         [(10.0, 0.02, 1), (-21.0, 10.0, 9), (21.5, 0.02, 1)],
         11.5,
-        Report(2, 1, 0, 0, 11.5, 0.02, "no"),
+        Report(2, 1, 0, 0, 11.5, 0.02, why="no"),
     ),
-    "the first one failed": ([(-21.0, 10.0, 9), (21.5, 0.02, 1)], 10.5, Report(1, 1, 0, 0, 10.5, 0.02, "no")),
-    "all failed": ([(-21.0, 10.0, 9), (-31.0, 10.0, 9)], 20.0, Report(0, 2, 0, 0, 20.0, 0.0, "no")),
+    "the first one failed": ([(-21.0, 10.0, 9), (21.5, 0.02, 1)], 10.5, Report(1, 1, 0, 0, 10.5, 0.02, why="no")),
+    "all failed": ([(-21.0, 10.0, 9), (-31.0, 10.0, 9)], 20.0, Report(0, 2, 0, 0, 20.0, 0.0, why="no")),
 }
 
 
@@ -32,13 +32,13 @@ WRITES: dict[str, tuple[list[tuple[float, float, int]], float, Report]] = {
 def test_report(rows: list[tuple[float, float, int]], gap: float, report: Report) -> None:
     writes = [Write(at > 0, abs(at), took, tries, "" if at > 0 else "no") for at, took, tries in rows]
     assert longest_gap(writes) == pytest.approx(gap)
-    assert Report.of(writes) == report
+    assert Report.of([writes]) == report
 
 
 def test_one_slow_write_of_a_hundred_is_not_the_p99_and_two_are() -> None:
     usual = [Write(True, n / 10, 0.02, 1) for n in range(1, 100)]
-    assert Report.of([*usual, Write(True, 10.0, 3.0, 1)]).p99 == 0.02
-    assert Report.of([*usual[1:], Write(True, 10.0, 3.0, 1), Write(True, 10.1, 3.0, 1)]).p99 == 3.0
+    assert Report.of([[*usual, Write(True, 10.0, 3.0, 1)]]).p99 == 0.02
+    assert Report.of([[*usual[1:], Write(True, 10.0, 3.0, 1), Write(True, 10.1, 3.0, 1)]]).p99 == 3.0
 
 
 LINES: dict[str, tuple[str, Write | None]] = {
@@ -78,7 +78,8 @@ def test_clocks_of_two_hosts_are_not_compared(monkeypatch: pytest.MonkeyPatch) -
     Flight(canary).take(b"ok\t100\t2\t1\t\n")
     now[0] = 53.0
     Flight(canary).take(b"ok\t999900\t2\t1\t\n")  # another host, up for longer
-    assert canary.report().gap == pytest.approx(3.0)
+    found = canary.report()
+    assert (found.gap, found.blind) == (0.0, pytest.approx(2.98))
 
 
 def test_silence_counts_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,8 +100,11 @@ def test_report_in_words() -> None:
     assert (
         str(Report(41, 0, 2, 0, 0.1234, 0.05)) == "41 writes, 0 failed, 2 tried again; longest gap 0.12 s, p99 0.05 s"
     )
-    lost = Report(41, 1, 2, 3, 12.0, 0.05, "no leader")
-    assert str(lost) == ("41 writes, 1 failed (no leader), 2 tried again, 3 LOST; longest gap 12.00 s, p99 0.05 s")
+    lost = Report(41, 1, 2, 3, 12.0, 0.05, 2.5, "no leader")
+    assert str(lost) == (
+        "41 writes, 1 failed (no leader), 2 tried again, 3 LOST; longest gap 12.00 s, p99 0.05 s; "
+        "nobody wrote for 2.5 s, while the host that did was away"
+    )
     assert lost.document == {
-        "writes": 41, "failed": 1, "retried": 2, "lost": 3, "longest_gap_s": 12.0, "p99_s": 0.05,
+        "writes": 41, "failed": 1, "retried": 2, "lost": 3, "longest_gap_s": 12.0, "p99_s": 0.05, "unwatched_s": 2.5,
     }  # fmt: skip
