@@ -1,11 +1,13 @@
 # A client that writes to the cluster, one write after the other, until its standard input ends: it is a canary.
 #   $1 the endpoints of all members  $2 the key that it writes  $3 seconds between two writes
+#   the rest: keys that hosts have left which were lost; they are deleted at the end, too
 # A line for each write, in hundredths of a second:
 #   ok | failed <tab> when it ended, since boot <tab> how long it took <tab> how many tries <tab> why the last one failed
 # At its end the key is deleted, and told how often it was written: version <tab> N.
 client() { $CLIENT --command-timeout=2s --dial-timeout=2s "$@"; }
 CLIENT=$(printf %s "$CLIENT" | sed "s|--endpoints=[^ ]*|--endpoints=$1|")
-key=$2 lease='' granted=0 number=0 over=''
+key=$2 pause=$3 lease='' granted=0 number=0 over=''
+shift 3
 limit=1000 # hundredths of a second after which a write that nobody acknowledges has failed
 
 up() { read -r now _ </proc/uptime && now=${now%.*}${now#*.}; }
@@ -24,12 +26,13 @@ write() {
 }
 end() {
     trap '' HUP INT TERM PIPE USR1
+    for each; do client del "$each" >/dev/null 2>&1; done
     for _ in 1 2 3; do
         said=$(client get "$key" --write-out=json 2>/dev/null) && printf 'version\t%s\n' "$(printf %s "$said" | number version)"
         client del "$key" >/dev/null 2>&1 && client lease revoke "${lease:-0}" >/dev/null 2>&1 && break
     done
 }
-trap end EXIT
+trap 'end "$@"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 trap 'over=1' USR1
 exec 3<&0 </dev/null
@@ -49,5 +52,5 @@ while [ -z "$over" ]; do
         sleep 0.02
     done
     [ -z "$outcome" ] || printf '%s\t%s\t%s\t%s\t%s\n' "$outcome" "$now" $((now - began)) "$tries" "$why"
-    [ -n "$over" ] || sleep "$3"
+    [ -n "$over" ] || sleep "$pause"
 done

@@ -74,6 +74,7 @@ class Canary:
         script = layout.script("client", "canary")
         scheme = "https" if self._run.config.cluster.tls else "http"
         endpoints = ",".join(each.url(scheme, layout.CLIENT_PORT) for each in self._run.config.members)
+        keys: list[str] = []  # of hosts that were lost
         while not self._stop.is_set():
             for name in self._run.names:
                 flight = Flight(self)
@@ -85,6 +86,7 @@ class Canary:
                         endpoints,
                         key,
                         str(PAUSE),
+                        *keys[-10:],
                         stdin=self._until_stopped(),
                         relay=(flight.take, flight.complain),
                         timeout=DAY,
@@ -92,6 +94,7 @@ class Canary:
                     )
                 except OpsError as error:
                     self._trouble = str(error)
+                keys.append(key)
                 if self._stop.wait(PAUSE):
                     return
 
