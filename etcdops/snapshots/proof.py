@@ -38,6 +38,7 @@ class Proof:
     sha256: str  # of the file, trailer included
     raw: bool  # copied off a disk: nothing vouches for the content
     revision: int  # that etcd goes on from after a restore; never below that of `snapshot status`
+    stored_revision: int  # the newest that it has, from which `--bump-revision` counts; 0: it has no key at all
     compact_revision: int | None  # None: never compacted
     members: tuple[RecordedMember, ...]
     cluster_version: str
@@ -182,6 +183,7 @@ def _read(path: Path, db: Bolt, size: int, sha256: str, raw: bool) -> Proof:
         sha256=sha256,
         raw=raw,
         revision=_revision(db, meta),
+        stored_revision=_stored(db),
         compact_revision=compacted or None,
         members=tuple(_member(path, key, value) for key, value in db.bucket(b"members")),
         cluster_version=cluster.get(b"clusterVersion", b"").decode(errors="replace"),
@@ -194,7 +196,11 @@ def _read(path: Path, db: Bolt, size: int, sha256: str, raw: bool) -> Proof:
 
 def _revision(db: Bolt, meta: dict[bytes, bytes]) -> int:
     # Where compaction has removed the newest revisions, all of them deletions, etcd goes on from its own.
-    return max(int.from_bytes((db.last(b"key") or b"")[:8]), *_compaction(meta), 1)
+    return max(_stored(db), *_compaction(meta), 1)
+
+
+def _stored(db: Bolt) -> int:
+    return int.from_bytes((db.last(b"key") or b"")[:8])
 
 
 def _compaction(meta: dict[bytes, bytes]) -> tuple[int, int]:

@@ -72,7 +72,8 @@ class Exchange:
     @property
     def revision(self) -> int:
         """Where the new cluster begins."""
-        return self.source.proof.revision + self.order.bump
+        proof, bump = self.source.proof, self.order.bump
+        return proof.stored_revision + bump if bump else proof.revision
 
     @property
     def outcome(self) -> str:

@@ -156,17 +156,17 @@ def test_a_flag_takes_any_value(line: Line, name: str, word: str) -> None:
 
 def test_a_lone_dash_is_a_value(line: Line) -> None:
     assert line("put", "/key", "-") == 0
-    assert line.calls == [("steps.keys.put", ["/key", "-"], {})]
+    assert line.calls == [("steps.keys.put", ["/key", "-"], {"in_hex": False})]
 
 
 def test_a_bare_argument_may_be_the_name_of_a_task(line: Line) -> None:
     assert line("get", "deploy") == 0
-    assert line.calls == [("steps.keys.get", ["deploy"], {})]
+    assert line.calls == [("steps.keys.get", ["deploy"], {"in_hex": False})]
 
 
 def test_flags_of_the_program_may_stand_among_bare_arguments(line: Line) -> None:
     assert line("put", "-f", "a.yaml", "/key", "--json", "value") == 0
-    assert line.calls == [("steps.keys.put", ["/key", "value"], {})]
+    assert line.calls == [("steps.keys.put", ["/key", "value"], {"in_hex": False})]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_agrees_with_etcd(name: str, tmp_path: Path) -> None:
     header, status = said["header"]["header"], said["status"]
     proof = prove(path)
     assert proof.revision == header["revision"] >= status["revision"]
+    assert proof.stored_revision == status["revision"]
     assert proof.size == status["totalSize"] + 32
     assert proof.storage_version == status.get("version", "")
     assert said["release"].startswith(proof.cluster_version.removesuffix(".0"))
