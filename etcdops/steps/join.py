@@ -15,7 +15,7 @@ from etcdops import desired, gate, guards, layout, membership
 from etcdops.config import Member
 from etcdops.configedit import Edit
 from etcdops.desired import Want
-from etcdops.errors import HostsFailed, OpsError
+from etcdops.errors import HostError, HostsFailed, OpsError
 from etcdops.etcd import ClusterMember, View
 from etcdops.facts import HostFacts
 from etcdops.flaws import flaws
@@ -193,12 +193,14 @@ class Join:
     def _out(self) -> str:
         run, name = self.run, self.name
         for _ in range(2):
-            views = run.fleet.map(gate.ask, self.others)
+            views = run.fleet.map(gate.ask_but_for_nospace, self.others)
             able = {n: view.members for n, view in views.items() if isinstance(view, View) and view.healthy}
             members = next(filter(None, able.values()), ())
             if entry := self._entry(members):
                 break
             time.sleep(1.0)  # an `add` whose connection was cut may be on its way still
+        if not members:  # silence is no absence: a promotion may have gone through
+            raise HostError(f"no other member tells whether {name} has a vote; its host is left as it is", host=name)
         if entry and self._is_voter(members):
             return f"{name} is a voter already: the same command again finishes the rest"
         if entry:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from etcdops import gate
 from etcdops.config import Config, Member
 from etcdops.configedit import Edit
-from etcdops.errors import Refused
-from etcdops.etcd import ClusterMember
+from etcdops.errors import OpsError, Refused, Unreachable
+from etcdops.etcd import ClusterMember, View
 from etcdops.facts import HostFacts
 from etcdops.run import Run
 from etcdops.steps import learner
@@ -25,6 +27,7 @@ from tests.unit.build import NAMES, address, config, cut_short, fresh, identity,
 
 NEW = Member(name="etcd04", address=address("etcd04"))
 EDIT = Edit(Path("config.yaml"), b"", b"")
+FULL = view("etcd01", healthy=False, complaint="Active Alarm(s): NOSPACE", members=view().members)
 
 
 def plain(name: str) -> ClusterMember:
@@ -138,3 +141,38 @@ def test_plan_says_who_is_asked() -> None:
     assert found.others("etcd02") == ["etcd01"]
     assert found.others("") == ["etcd01", "etcd02"]  # the leader first
     assert found.healthy == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Unreachable("no route"), "no other member tells"),
+        (view("etcd01", healthy=False), "no other member tells"),  # without a quorum, its list may be an old one
+        (view("etcd01", members=None), "no other member tells"),
+        (view("etcd01", members=(*map(plain, NAMES), plain("etcd04"))), "etcd04 is a voter already"),
+        (view("etcd01", members=tuple(map(plain, NAMES))), "cleaned"),
+        (FULL, "cleaned"),
+    ],
+)
+def test_host_is_cleaned_only_where_others_say_that_it_has_no_vote(
+    answer: View | OpsError, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fleet:
+        def map(self, work: Callable[[Any], Any], names: Sequence[str]) -> dict[str, View | OpsError]:
+            forgiving = work is gate.ask_but_for_nospace
+            told = answer.but_for_nospace() if isinstance(answer, View) and forgiving else answer
+            return dict.fromkeys(names, told)
+
+    found = survey(*map(runs, NAMES), fresh("etcd04"))
+    run = run_of()
+    join = Join.plan(run, NEW, found, found.cluster, EDIT)
+    run._fleet = Fleet()  # type: ignore[assignment]
+    monkeypatch.setattr("etcdops.steps.join.time.sleep", lambda seconds: None)
+    cleaned: list[str] = []
+    monkeypatch.setattr("etcdops.steps.join.cluster.retire", lambda run, name: cleaned.append(name))
+    try:
+        said = join._out()
+    except OpsError as error:
+        said = error.message
+    assert (said or "cleaned").startswith(outcome)
+    assert cleaned == (["etcd04"] if outcome == "cleaned" else [])
