@@ -43,9 +43,11 @@ def process(host: Host) -> Iterator[Refused]:
         )
     if each.told().problem:
         yield finding(f"its configuration file cannot be read: {each.told().problem}", "correct it, then restart etcd")
-    odd = next((path for path in [*each.files, each.data_dir] if not PLAIN.fullmatch(path)), "")
+    # They stand in a script that a root shell reads: what a host says must not become a command.
+    said = [*each.files, each.data_dir, each.client_url, host.etcdctl]
+    odd = next((text for text in said if not PLAIN.fullmatch(text)), "")
     if odd:
-        yield finding(f"{odd}: adopt takes no path with blanks or special characters", "move it")
+        yield finding(f"{odd!r}: adopt takes no blanks or special characters in a path or URL", "choose another one")
     if not host.etcdctl:
         yield finding("there is no etcdctl", f"put the one that belongs to {each.executable} beside it")
 

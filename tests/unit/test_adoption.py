@@ -156,7 +156,12 @@ PROCESSES: dict[str, tuple[tuple[Process, ...], str, str]] = {
         (process({}, unit={"MainPID": "699"}),), "e",
         "etcd (pid 700) is not the main process of etcd.service, but a child of it",
     ),
-    "a path with a blank": ((process({"data-dir": "/my data"}),), "e", "/my data: adopt takes no path with blanks"),
+    "a path with a blank": ((process({"data-dir": "/my data"}),), "e", "'/my data': adopt takes no blanks"),
+    "a URL that is a command": (
+        (process(guide("etcd01", advertise_client_urls="http://a';reboot;':2379")),), "e",
+        "\"http://a';reboot;':2379\": adopt takes no blanks",
+    ),
+    "an etcdctl that is a command": ((process({}),), "/opt/a';reboot;'/etcdctl", "\"/opt/a';reboot;'/etcdctl\": adopt"),
     "no etcdctl": ((process({"data-dir": "/d"}),), "", "there is no etcdctl"),
     "a file that is gone": (
         (process({"config-file": "/c"}, config=""),), "e",
