@@ -90,6 +90,7 @@ def follow(run: Run, member: Member, others: Sequence[str], entry: ClusterMember
             _explain(run, name, RESTART if starts < TRIES else 1)
         progress.note(applied, size)
         if progress.stands > run.patience or progress.lasts > LONGEST:
+            _see_it_reached(run, member, others)
             _explain(run, name, 1)
             raise HostError(f"is not in sync after {progress.lasts:.0f} s", host=name)
         if progress.is_due():
@@ -107,9 +108,7 @@ def _promote(run: Run, member: Member, others: Sequence[str], id_: int) -> bool:
 
     One that the others cannot dial would do until one of them has to send it a snapshot, so that is seen before.
     """
-    for other, why in run.fleet.map(lambda host: _reach(host, member.address), others).items():
-        if why and not isinstance(why, OpsError):
-            raise HostError(f"{other} does not reach {member.address}:{layout.PEER_PORT}: {why}", host=member.name)
+    _see_it_reached(run, member, others)
     for via in others:
         said = say(run, via, ("promote", f"{id_:x}"))
         view = run.fleet.map(gate.ask, [via])[via]
@@ -118,6 +117,13 @@ def _promote(run: Run, member: Member, others: Sequence[str], id_: int) -> bool:
         if said and "in sync" not in said and not any(each in said for each in PASSING):
             raise HostError(f"does not promote {member.name}: {said}", host=via)
     return False
+
+
+def _see_it_reached(run: Run, member: Member, others: Sequence[str]) -> None:
+    """``HostError`` unless every other member reaches its peer port, as far as that can be seen."""
+    for other, why in run.fleet.map(lambda host: _reach(host, member.address), others).items():
+        if why and not isinstance(why, OpsError):
+            raise HostError(f"{other} does not reach {member.address}:{layout.PEER_PORT}: {why}", host=member.name)
 
 
 def _explain(run: Run, name: str, seconds: int) -> None:
