@@ -12,6 +12,9 @@ while [ "$1" != -- ]; do
     while [ ! -d "$dir" ]; do dir=${dir%/*} dir=${dir:-/}; done
     put data "$place$tab$([ -d "$place/member" ] && echo member)$tab$(stat -c %d:%i -- "$dir")"
     [ ! -d "$place/member" ] || put member "$place$tab$(stat -c %d -- "$place/member")"
+    for link in "$place" "$place/member" "$place/member/wal" "$place/member/snap"; do
+        [ ! -L "$link" ] || put link "$link$tab$(readlink -f -- "$link")"
+    done
 done
 shift
 for path; do

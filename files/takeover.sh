@@ -12,6 +12,9 @@ keep() { # files that are replaced or removed after this, each with its path
 }
 same() { [ "$(stat -L -c %d:%i -- "$1" 2>/dev/null)" = "$(stat -L -c %d:%i -- "$2" 2>/dev/null)" ]; }
 reachable() { # its data can be renamed to the new place, or is there
+    for link in "$new" "$data/member" "$data/member/wal" "$data/member/snap"; do # chown -R follows none
+        [ ! -L "$link" ] || { echo "$link is a symlink" >&2; return 1; }
+    done
     if [ ! -d "$data/member" ] || same "$data" "$new"; then return; fi
     [ ! -e "$new/member" ] || { echo "there is data in $data and in $new" >&2; return 1; }
     install -d -m 700 -- "$new"

@@ -15,6 +15,7 @@ from etcdops.values import SUPPORTED_MINORS
 
 PLAIN = re.compile(r"[A-Za-z0-9/._@:+,=\[\]-]*")  # what needs no quotes in a shell
 BIND = "mkdir -p {new} && mount --bind {old} {new}, and the same in /etc/fstab; then inv adopt again"
+UNLINK = "stop this member; rm {new} && mkdir {new} && mount --bind {old} {new}, and the same in /etc/fstab; start it"
 
 
 def process(host: Host) -> Iterator[Refused]:
@@ -167,6 +168,13 @@ def _data(found: Found) -> Iterator[Refused]:
     old, new = found.process.data_dir, layout.DATA_DIR
     if not here.holds:
         yield Refused(f"{old} holds no member's data", host=found.name, hint="is data-dir another one by now?")
+        return
+    # What becomes etcd's is followed through no symlink: its member could not read its data after its turn.
+    links = [path for path in (new, *(f"{old}/member{each}" for each in ("", "/wal", "/snap"))) if path in found.links]
+    for path in links:
+        target = found.links[path]
+        yield Refused(f"{path} is a symlink to {target}", host=found.name, hint=UNLINK.format(old=target, new=path))
+    if links:
         return
     wal, usual = found.process.wal_dir, f"{old}/member/wal"
     if found.places[wal].inode != found.places[usual].inode:

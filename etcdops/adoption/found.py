@@ -113,7 +113,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Found:
-    """A member that runs on ``host``."""
+    """A member that runs on ``host``; ``links``: where symlinks in its places lead to."""
 
     host: str
     process: Process
@@ -121,6 +121,7 @@ class Found:
     etcdctl: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     places: Mapping[str, Place] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     @property
@@ -211,6 +212,7 @@ def parse_member(host: Host, process: Process, text: str) -> Found:
         etcdctl=host.etcdctl,
         files={row[1]: base64.b64decode(row[2]) for row in rows if row[0] == "file"},
         places=places,
+        links={row[1]: row[2] for row in rows if row[0] == "link"},
         keys=host.keys,
     )
 

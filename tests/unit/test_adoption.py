@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,7 +105,9 @@ def places(**known: Place) -> dict[str, Place]:
 
 def found(name: str = "etcd01", *, scheme: str = "https", of: Any = (), **more: Any) -> Found:
     """A member as the guide builds it; ``of`` is what else is true of its process, ``more`` are settings."""
-    known = {key: more.pop(key) for key in ("view", "files", "places", "keys", "host", "etcdctl") if key in more}
+    known = {
+        key: more.pop(key) for key in ("view", "files", "places", "links", "keys", "host", "etcdctl") if key in more
+    }
     said = view(name, status=status(name, version=VERSION))
     if scheme == "http":
         plain = [
@@ -230,6 +233,16 @@ MEMBERS: dict[str, tuple[Found, str]] = {
         f"its data is in /data/etcd, which is another file system than that of {DATA}",
     ),
     "data mounted": (found(data_dir="/data/etcd", places={**ELSEWHERE, "/data/etcd": OTHER, DATA: OTHER}), ""),
+    "data behind a symlink": (found(links={DATA: "/srv/etcd"}), f"{DATA} is a symlink to /srv/etcd"),
+    "its log behind a symlink": (
+        found(links={f"{DATA}/member/wal": "/wal"}), f"{DATA}/member/wal is a symlink to /wal",
+    ),
+    "data elsewhere, its name a symlink": (
+        found(
+            data_dir="/data/etcd", links={"/data/etcd": "/d"},
+            places=places(**ELSEWHERE, **{DATA: Place(False, "8:0", "8")}),
+        ), "",
+    ),
     "data in both": (
         found(data_dir="/data/etcd", places=places(**ELSEWHERE)), f"runs with /data/etcd, and {DATA} holds data, too",
     ),
@@ -249,6 +262,27 @@ def test_member(each: Found, line: str) -> None:
     assert len(said) == bool(line), said
     assert not line or said[0].startswith(line), said
     assert all(finding.hint for finding in fit.member(each))
+
+
+@pytest.mark.parametrize("link", ["", "/member", "/member/wal", "/member/snap"])
+def test_a_symlink_is_told_and_is_not_taken_over(tmp_path: Path, link: str) -> None:
+    data, real = tmp_path / "data", tmp_path / "real"
+    data.mkdir()
+    for each in ("wal", "snap"):
+        (data / "member" / each).mkdir(parents=True)
+
+    def sh(body: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["/bin/sh", "-c", body, "sh", *words], input="\n\n", capture_output=True, text=True)
+
+    reachable = f"{layout.script('takeover')}\ndata=$1 new=$1 reachable"
+    assert sh(reachable, str(data)).returncode == 0
+    path = Path(f"{data}{link}")
+    path.rename(real)
+    path.symlink_to(real)
+    told = sh(layout.script("prelude", "adopt"), str(data), "--").stdout
+    assert parse_member(Host("h", (), "e"), process({}), told).links == {str(path): str(real)}
+    refused = sh(reachable, str(data))
+    assert (refused.returncode, refused.stderr) == (1, f"{path} is a symlink\n")
 
 
 def listed(**known: Any) -> View:
