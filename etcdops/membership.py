@@ -99,8 +99,10 @@ def leaving(
     name, url = old
     found = [each for each in cluster if each.name == name or (not each.name and url in each.peer_urls)]
     if new[0] == name:
-        begun = [each for each in found if new[1] in each.peer_urls and (each.learner or not each.started)]
-        done = [each for each in found if new[1] in each.peer_urls and (new[1] != url or commits(fact, each))]
+        tells = new[1] == url or urlsplit(new[1]).hostname in fact.addresses  # ``fact`` is of the host at new[1]
+        there = [each for each in found if new[1] in each.peer_urls]
+        begun = [each for each in there if each.learner or not each.started]
+        done = [each for each in there if commits(fact, each) or not tells]
         found = [each for each in found if each not in (*begun, *done)]
     return next(iter(found), None)
 

@@ -37,12 +37,25 @@ class Replacement:
         """Whether there is nothing to do."""
         return self.member is None and self.join.is_done
 
+    def strange(self, host: HostFacts) -> str:
+        """Why a host is not one that the old member can be cleaned off, '' where it is.
+
+        What led to the old host (an alias of ssh, its address) may lead to the new one by now.
+        """
+        new = self.join.found.facts[self.join.name]
+        if (host.boot_id, host.addresses) == (new.boot_id, new.addresses):
+            return "is reached at the new member's own host"
+        stays = {each.id for each in self.join.found.cluster if each != self.member}
+        if int(str(host.identity.get("member_id") or "0"), 16) in stays:
+            return f"is reached at the host of {host.identity.get('member_id')}, a member of the cluster"
+        return cluster.strange(self.join.run.config, host)
+
     def lines(self) -> list[str]:
         """What happens, a line each; the same for --dry-run and for a real run."""
         lines = []
         if self.member:
             lines.append(f"{self.join.others[0]}  etcdctl member remove {self.member.id:x}")
-        if isinstance(self.host, HostFacts):
+        if isinstance(self.host, HostFacts) and not self.strange(self.host):
             lines += [f"{self.old.name} ({self.old.address})  remove {path}" for path in cluster.leftovers(self.host)]
         return [*lines, *self.join.lines()]
 
@@ -115,23 +128,23 @@ def _replace(run: Run, gone: Run, plan: Replacement) -> None:
         if plan.healthy:
             cluster.hand_on(run, old.name)
         cluster.leave(join.run, join.others, plan.member, old.name)
-    _clean(gone, old.name, plan.host)
+    _clean(gone, plan, plan.host)
     join.carry_out(f"{old.name} has left and {join.name} is not in its place yet: the same command goes on from here")
     if isinstance(plan.host, OpsError):  # it may have come back meanwhile
         again = gone.fleet.map(lambda host: gather(host, *schedule.FILES))[old.name]
-        _clean(gone, old.name, again)
+        _clean(gone, plan, again)
         if isinstance(again, OpsError):
             cluster.stay_off(run, f"{old.name} at {old.address}")
     voters = len(join.run.names)
     run.ui.result(f"{by} is a voter in the place of {old.name}: {voters} members are healthy")
 
 
-def _clean(gone: Run, name: str, host: HostFacts | OpsError | None) -> None:
+def _clean(gone: Run, plan: Replacement, host: HostFacts | OpsError | None) -> None:
     """Nothing on the old member's own host that could start again, if it answers and is still its."""
     if not isinstance(host, HostFacts):
         return
-    if why := cluster.strange(gone.config, host):
-        gone.ui.warn(f"{name} {why}, and is left as it is")
+    if why := plan.strange(host):
+        gone.ui.warn(f"{plan.old.name} {why}, and is left as it is")
         return
     if layout.UNIT in host.paths or layout.IDENTITY in host.paths:
-        cluster.clean(gone, name, host)
+        cluster.clean(gone, plan.old.name, host)

@@ -9,21 +9,22 @@ from typing import Any
 
 import pytest
 
-from etcdops import gate
+from etcdops import gate, layout
 from etcdops.config import Config, Member
 from etcdops.configedit import Edit
 from etcdops.errors import OpsError, Refused, Unreachable
 from etcdops.etcd import ClusterMember, View
 from etcdops.facts import HostFacts
+from etcdops.membership import Arrival
 from etcdops.run import Run
 from etcdops.steps import learner
 from etcdops.steps.join import Join
 from etcdops.steps.learner import Progress
 from etcdops.steps.membership import Survey
 from etcdops.steps.move import Move
-from etcdops.steps.replace import Replacement
+from etcdops.steps.replace import Replacement, _clean
 from tests.unit import golden
-from tests.unit.build import NAMES, address, config, cut_short, fresh, identity, member, serving, unstarted, view
+from tests.unit.build import NAMES, address, config, cut_short, fresh, identity, member, path, serving, unstarted, view
 
 NEW = Member(name="etcd04", address=address("etcd04"))
 EDIT = Edit(Path("config.yaml"), b"", b"")
@@ -91,6 +92,37 @@ def test_lost_member_whose_host_answers() -> None:
     join = Join.plan(run_of("etcd01", "etcd02", "etcd04"), NEW, found, voters, EDIT)
     old = Member(name="etcd03", address=address("etcd03"))
     shown("replace", Replacement(old, plain("etcd03"), False, True, host, join).lines())
+
+
+# The new etcd03 is a voter at etcd04's address.
+THERE = runs("etcd03", addresses=fresh("etcd04").addresses, boot_id="boot-of-new", paths={layout.IDENTITY: path()})
+HOSTS: dict[str, tuple[HostFacts, str]] = {
+    "the old one's": (cut_short("etcd03", identity={**identity("etcd03"), "member_id": "33"}, paths=THERE.paths), ""),
+    "the new one's": (THERE, "is reached at the new member's own host"),
+    "the new one's, before it was known": (replace(THERE, identity={}), "is reached at the new member's own host"),
+    "a member's, which has started anew": (
+        replace(THERE, boot_id="b"), "is reached at the host of 3, a member of the cluster",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_host_of_a_member_that_stays_is_never_cleaned_as_the_old_one(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fact, why = HOSTS[host]
+    member = Member(name="etcd03", address=address("etcd04"))
+    run = run_of("etcd01", "etcd02", member.model_dump())
+    found = survey(runs("etcd01"), runs("etcd02"), THERE)
+    join = Join(run, member, found, Arrival(known=plain("etcd03")), "", (), {}, EDIT)
+    plan = Replacement(Member(name="etcd03", address=address("etcd03")), None, False, False, fact, join)
+    cleaned: list[str] = []
+    monkeypatch.setattr("etcdops.steps.membership.clean", lambda run, name, found: cleaned.append(name))
+    _clean(run, plan, fact)
+    assert plan.strange(fact) == why
+    assert cleaned == ([] if why else ["etcd03"])
+    monkeypatch.setattr(Join, "lines", lambda self: [])
+    assert plan.lines() == ([] if why else [f"etcd03 (192.0.2.13)  remove {layout.IDENTITY}"])
 
 
 @pytest.mark.parametrize("alone", [False, True], ids=["others", "alone"])

@@ -186,6 +186,7 @@ def test_what_stands_in_its_way(wall: str) -> None:
 
 OLD = ("etcd03", "https://192.0.2.13:2380")
 ELSEWHERE = ("etcd03", URL)
+THERE = frozenset({"127.0.0.1", "192.0.2.14"})
 LOST = (member("etcd01"), member("etcd02"))
 
 
@@ -206,6 +207,8 @@ LOST = (member("etcd01"), member("etcd02"))
         ((member("etcd03"),), ELSEWHERE, fresh("etcd03"), True),
         ((member("etcd03", peer_urls=(URL,)),), ELSEWHERE, fresh("etcd03"), False),
         ((unstarted("etcd03", peer_urls=(URL,)),), ELSEWHERE, fresh("etcd03"), False),
+        ((member("etcd03", peer_urls=(URL,)),), ELSEWHERE, fresh("etcd03", addresses=THERE), True),  # lost there, too
+        ((member("etcd03", peer_urls=(URL,)),), ELSEWHERE, serving("etcd03", addresses=THERE), False),
     ],
 )
 def test_who_leaves_for_a_new_one(
