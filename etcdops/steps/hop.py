@@ -238,13 +238,19 @@ class Rolling:
     def _given_up(self, name: str, why: str, rest: Sequence[str]) -> OpsError:
         others = f"; {', '.join(rest)} not touched after it" if rest else ""
         message = f"did not come back with etcd {self.hop.end}: {why}"
+        if self.hop.crosses and not self.hop.down and not rest and self._may_be_raised(name):
+            return HostError(
+                f"{message}; the cluster is one of {minor(self.hop.end)}, or may be: {self.hop.start} is not put back",
+                host=name,
+                hint=f"on the host: journalctl -u etcd -e; systemctl start etcd; once it runs: {self.run.command}",
+            )
         try:
             self.run.ui.step(f"Put {self.hop.start} back on {name}")
             self._put_back(name)
         except OpsError as error:
             inner = next(iter(getattr(error, "errors", ())), error)
             return HostError(
-                f"{message}; and {self.hop.start}, which was put back, does not run either: {inner.message}{others}",
+                f"{message}; and putting {self.hop.start} back failed: {inner.message}{others}",
                 host=name,
                 hint="inv status; on the host: journalctl -u etcd -e",
             )
@@ -254,6 +260,22 @@ class Rolling:
             host=name,
             hint=f"on the host: journalctl -u etcd -e; once that is mended: {self.run.command}{off}",
         )
+
+    def _may_be_raised(self, name: str) -> bool:
+        """Whether the cluster may have the new version already, its last member having run the release for a moment.
+
+        An older release does not start in it ("invalid downgrade").  Certain is only what the others say of the version
+        while ``name`` is stopped: their leader raises it once it has seen the new release on every member.
+        """
+        run, others = self.run, [each for each in self.run.names if each != name]
+        run.ui.step(f"Stop {name}, and ask the others whether {self.hop.end} has the cluster")
+        stopped = run.fleet.map(lambda host: apply.service(host, "stop", seconds=run.patience), [name])[name]
+        logs = run.fleet.map(log.look, others)
+        old = [each for each in logs.values() if isinstance(each, log.Log) and each.cluster == minor(self.hop.start)]
+        if others and len(old) == len(others) and not isinstance(stopped, OpsError):
+            return False
+        run.fleet.map(lambda host: apply.service(host, "start", seconds=run.patience), [name])  # as it can
+        return True
 
     def _put_back(self, name: str) -> None:
         """The release and the configuration from before on one member."""
