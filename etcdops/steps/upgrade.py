@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from etcdops import gate, guards
 from etcdops.config import Config
-from etcdops.errors import Refused, UsageError
+from etcdops.errors import Refused, Unhealthy, UsageError
 from etcdops.etcd import release
 from etcdops.facts import HostFacts, gather
 from etcdops.flaws import flaws
@@ -68,6 +68,8 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
     if plan or run.dry_run:
         _show(run, facts, hops, plan=plan)
         return
+    if not hops:
+        _whole(run, facts, target)
     done: list[dict[str, Any]] = []
     with canary.alongside(run) as bird:
         _call_off(run, target)
@@ -75,14 +77,24 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
             run.ui.step(f"etcd {hop}")
             Rolling(run, hop).carry_out()
             done.append(_document(run.config, hop))
-    if not hops:
-        record(run, target)
     seconds = time.monotonic() - began
     what = " -> ".join([hops[0].start, *(hop.end for hop in hops)]) if hops else f"nothing to do: {target}"
     run.emit(
         {"hops": done, "seconds": round(seconds, 1), "canary": bird.report().document if bird else None},
         lambda: run.ui.result(f"etcd {what} on {len(run.names)} members, in {seconds:.1f} s"),
     )
+
+
+def _whole(run: Run, facts: Mapping[str, HostFacts], target: str) -> None:
+    """What a run that was killed at its last member has left: the same look at the whole cluster, and the record."""
+    down = [name for name, fact in facts.items() if not fact.is_running]
+    if down:
+        raise Unhealthy(
+            f"{', '.join(down)} would run etcd {target}, and {'is' if len(down) == 1 else 'are'} down",
+            hint=f"systemctl start etcd there, or journalctl -u etcd -e for why it does not run; then {run.command}",
+        )
+    gate.same_data(run, gate.pass_through(run, settle=gate.SETTLE))
+    record(run, target)
 
 
 def _obtainable(config: Config, hops: Sequence[Hop]) -> None:
