@@ -90,6 +90,7 @@ class HostFacts:
     executable: str = ""
     data: str = ""
     barred: str = ""  # the restore that was cut short here, and until whose end no etcd starts
+    mounted: bool = False  # the data directory is a mount point, and so cannot be renamed
     room: Mapping[str, int] = field(default_factory=dict)
     addresses: frozenset[str] = frozenset()
     listeners: tuple[Listener, ...] = ()
@@ -192,6 +193,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         executable=single.get("exe", ""),
         data=single.get("data", ""),
         barred=single.get("restoring", ""),
+        mounted="mounted" in single,
         room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
         addresses=frozenset(_addresses(decode(single["fib_trie"]), decode(single["if_inet6"]))),
         listeners=tuple(_listeners(rows)),

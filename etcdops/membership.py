@@ -108,7 +108,7 @@ def leaving(
 
 
 def arrival(config: Config, cluster: Sequence[ClusterMember], member: Member, fact: HostFacts) -> Arrival:
-    """How ``member`` gets into ``cluster`` from where it is; ``Refused`` if somebody else is in its way.
+    """How ``member`` gets into ``cluster`` from where it is; ``Refused`` if somebody or something is in its way.
 
     A learner is gone on with only where its own etcd runs: one that lost its data, or starts from other data, would
     be missing what the leader counts on it to have.  It has no vote, so it is cheap to begin anew.
@@ -185,6 +185,13 @@ def commits(fact: HostFacts, member: ClusterMember) -> bool:
 
 
 def _remains(fact: HostFacts) -> str:
+    """``Refused`` where it cannot be set aside; what stayed would keep the new member from starting."""
+    if fact.data and fact.mounted:
+        raise Refused(
+            f"{layout.DATA_DIR} is a mount point, and what is in it cannot be set aside",
+            host=fact.name,
+            hint=f"mount the disk at {layout.STATE_DIR}; or, where its data is not needed: stop etcd there, empty it",
+        )
     if fact.identity:
         return f"what is left of member {fact.identity.get('name')}"
     if fact.data:

@@ -70,6 +70,7 @@ elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then
         ! \( -path "$data/member/snap/db" -size -513 \) ! -path "$data/member/wal.tmp*" -print -quit)
     put data "$([ -n "$foreign" ] && echo files || echo unfinished)"
 fi
+[ ! -d "$data" ] || [ "$(stat -c %d -- "$data")" = "$(stat -c %d -- "$data/..")" ] || put mounted "$data"
 [ ! -e /var/lib/etcd/restoring ] || { read -r id </var/lib/etcd/restoring && put restoring "$id"; }
 for each in /var/lib/etcd/restore-*/swapping; do # its data is in place, and the old data not yet out of the way
     [ ! -e "$each" ] || { id=${each%/swapping} && put restoring "${id##*/restore-}"; }

@@ -184,6 +184,17 @@ def test_what_the_data_directory_holds(tmp_path: Path, content: list[str], data:
     )
 
 
+@pytest.mark.parametrize("mounted", [False, True])
+def test_whether_the_data_directory_is_a_mount_point(tmp_path: Path, mounted: bool) -> None:
+    where = Path("/proc") if mounted else tmp_path
+    script = layout.script("prelude", "host")
+    done = subprocess.run(
+        ["sh", "-s", "--", str(where)], input=script, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert parse("here", done.stdout, asked=0, answered=0).mounted is mounted
+
+
 def test_clock_is_known_to_the_length_of_the_round_trip() -> None:
     assert answer(time="1000.5").clock == (-0.5, 0.5)
     assert answer(time="1010.25").clock == (9.25, 10.25)

@@ -184,6 +184,18 @@ def test_what_stands_in_its_way(wall: str) -> None:
     assert (str(refused.value), refused.value.hint) == (words, hint)
 
 
+@pytest.mark.parametrize("data", ["wal", "unfinished"])
+def test_data_that_cannot_be_set_aside_is_refused_before_anybody_leaves(data: str) -> None:
+    there = cut_short("etcd04", mounted=True, data=data)
+    with pytest.raises(Refused, match="is a mount point, and what is in it cannot be set aside"):
+        arrival(config(), THREE, NEW, there)
+    with pytest.raises(Refused, match="is a mount point"):
+        arrival(config(), (*THREE, learner()), NEW, there)
+    emptied = fresh("etcd04", mounted=True, identity=identity("etcd04"))
+    assert arrival(config(), THREE, NEW, emptied) == Arrival(clear="what is left of member etcd04")
+    assert arrival(config(), (*THREE, learner()), NEW, serving("etcd04", mounted=True)) == Arrival(known=learner())
+
+
 OLD = ("etcd03", "https://192.0.2.13:2380")
 ELSEWHERE = ("etcd03", URL)
 THERE = frozenset({"127.0.0.1", "192.0.2.14"})
