@@ -20,7 +20,7 @@ from etcdops.plan import Change, File, Release, diff
 from etcdops.rollout import token
 from etcdops.run import Run
 from etcdops.ssh import Host
-from etcdops.steps import backup, delivery, log
+from etcdops.steps import auth, backup, delivery, log
 from etcdops.steps.restart import restart_member
 from etcdops.translate import Translation, translate
 from etcdops.versions import Hop, minor
@@ -168,7 +168,7 @@ class Rolling:
             raise Refused(
                 unsafe, host=due[0], hint="with two members: inv stop, and restore a backup under the other release"
             )
-        if hop.crosses and minor(hop.start) == "3.4" and not hop.down and log.auth_enabled(run):
+        if hop.crosses and minor(hop.start) == "3.4" and not hop.down and auth.is_on(run):
             raise Refused(
                 "auth is enabled, and 3.4 and 3.5 cannot read each other's log of it: no rolling upgrade",
                 hint="inv backup, cluster.version in config.yaml, and inv restore latest: seconds without service",

@@ -11,12 +11,6 @@ from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps.restart import restart_member
 
-AUTH = r"""
-unset ETCDCTL_USER ETCDCTL_PASSWORD
-said=$(client --command-timeout=5s --user=etcdops-nobody:x get etcdops 2>&1)
-case $said in *'authentication failed'*) echo enabled ;; esac
-"""
-
 
 @dataclass(frozen=True)
 class Log:
@@ -86,13 +80,6 @@ def doomed(run: Run, ids: Collection[int]) -> list[Refused]:
         for name, log in run.fleet.all(look).items()
         if (wrong := sorted(known.intersection(log.removed)))
     ]
-
-
-def auth_enabled(run: Run) -> bool:
-    """Whether the cluster asks who one is: it refuses a user that nobody has, and is asked for nothing else."""
-    name = run.names[0]
-    said = run.fleet.all(lambda host: host.client(layout.script("client") + AUTH, check=False).stdout, [name])[name]
-    return "enabled" in said
 
 
 def agreed(run: Run, version: str, seconds: float) -> None:
