@@ -16,8 +16,9 @@ from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable, UsageE
 from etcdops.run import Run
 from etcdops.ssh import Completed, Host
 
-SCRIPT = f"""command -v etcdctl >/dev/null || {{ echo 'Error: nothing is deployed here; inv deploy' >&2; exit 127; }}
-{layout.script("client")}
+# client.sh first: it says where the etcdctl of a host is that was adopted.
+SCRIPT = f"""{layout.script("client")}
+command -v etcdctl >/dev/null || {{ echo 'Error: nothing is deployed here; inv deploy' >&2; exit 127; }}
 exec etcdctl $SECURE "$@"
 """
 # Those that take what they need from standard input, where it is not among their words.

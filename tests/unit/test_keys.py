@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from etcdops import layout
 from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable, UsageError
 from etcdops.run import Run
 from etcdops.ssh import Completed
@@ -104,6 +106,19 @@ def test_a_host_without_etcdctl_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(OpsError) as caught:
         keys.put(run_of(Fleet(ended(done.stderr, 127))), "/a", "1")
     assert (str(caught.value), caught.value.hint) == ("nothing is deployed here; inv deploy", "")
+
+
+def test_the_etcdctl_of_a_host_that_was_adopted_is_found(tmp_path: Path) -> None:
+    fake = tmp_path / "opt" / "etcdctl"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\necho "it says $*"\n')
+    fake.chmod(0o755)
+    record = tmp_path / "adopted.conf"
+    record.write_text(f"UNIT=other.service\nBIN_DIR={fake.parent}\n")
+    (tmp_path / "sed").symlink_to(shutil.which("sed") or "/bin/sed")
+    argv = ["/bin/sh", "-c", keys.SCRIPT.replace(layout.ADOPTED, str(record)), "etcdops", "get", "/a"]
+    done = subprocess.run(argv, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "it says get /a\n")
 
 
 def test_words_reach_etcdctl_as_they_are(tmp_path: Path) -> None:
