@@ -33,6 +33,7 @@ put required "$(started ETCD_CLIENT_CERT_AUTH)"
 put certificate "$(sed -n '/BEGIN CERT/,/END CERT/p' $pair.pem 2>/dev/null | base64 -w0)"
 """
 COMMAND = '\nclient --command-timeout=10s "$@"'
+RESCUE = "etcdops-rescue"  # a root while authentication is turned on: the way back of this run alone
 PROOF = ("user", "get", ROOT)  # which only root may
 
 
@@ -55,12 +56,14 @@ def auth_enable(run: Run) -> None:
     who = run.credentials
     if any(state.on for state in states.values()):
         _prove(run)
+        if not run.dry_run and RESCUE in _run(run.fleet[name], "user", "list").split():
+            _run(run.fleet[name], "user", "delete", RESCUE)  # of a run that was killed
         run.ui.result(f"nothing to do: authentication is on, and the tasks are {_shown(who)}")
         return
     guards.refuse(_lockouts(run, facts, states))
     users = _run(run.fleet[name], "user", "list").split()
-    # Known to this run alone: the way back, should the certificate not be taken.
-    spare = Credentials(ROOT, secrets.token_urlsafe(24))
+    # Known to this run alone: the way back, should the tasks not be let in.
+    spare = Credentials(RESCUE, secrets.token_urlsafe(24))
     actions = plan(who, spare, users)
     if run.dry_run:
         for action in actions:
@@ -72,13 +75,15 @@ def auth_enable(run: Run) -> None:
         f"the tasks are {_shown(who)}"
     )
     run.ui.step("Turn authentication on")
-    for action in actions[:-1]:
+    *before, enable, forget = actions
+    for action in before:
         _run(run.fleet[name], *action.words, stdin=action.stdin)
     try:
-        _run(run.fleet[name], *actions[-1].words)
+        _run(run.fleet[name], *enable.words)
         _prove(run)
+        _run(run.fleet[name], *forget.words)
     except BaseException as error:
-        outcome = _back_out(run, spare if ROOT not in users else who)
+        outcome = _back_out(run, spare)
         if isinstance(error, OpsError):
             raise OpsError(f"authentication was not turned on: {error}", hint=outcome) from None
         run.ui.line(outcome)
@@ -109,19 +114,22 @@ def is_on(run: Run) -> bool:
 
 
 def plan(who: Credentials, spare: Credentials, users: list[str]) -> list[Action]:
-    """The commands, in order; the last one turns it on.  ``users``: those there are.
+    """The commands, in order; the last but one turns it on, the last deletes ``spare``.  ``users``: those there are.
 
     The tasks' user gets the password that we were given, so that it is certain.  root, where nobody made it, gets one
     that nobody knows; etcd demands that there is a root.
     """
-    given = {each.user: each.password for each in (spare, who) if each.user and (each == who or ROOT not in users)}
+    made = () if ROOT in users else (Credentials(ROOT, spare.password),)
+    given = {each.user: each.password for each in (*made, who, spare) if each.user}
     actions = []
     for user, password in given.items():
         verb = "passwd" if user in users else "add"
         words = ("user", verb, user, "--interactive=false")
         actions.append(Action(words, f"{password}\n".encode("utf-8", "surrogateescape")))
-    grants = [Action(("user", "grant-role", user, ROOT)) for user in dict.fromkeys((ROOT, who.user or ROOT))]
-    return [*actions, *grants, Action(("auth", "enable"))]
+    grants = [
+        Action(("user", "grant-role", user, ROOT)) for user in dict.fromkeys((ROOT, who.user or ROOT, spare.user))
+    ]
+    return [*actions, *grants, Action(("auth", "enable")), Action(("user", "delete", spare.user))]
 
 
 @dataclass(frozen=True)
@@ -200,7 +208,9 @@ def _back_out(run: Run, spare: Credentials) -> str:
             with contextlib.suppress(OpsError):
                 script = layout.script("client") + COMMAND
                 run.fleet[name].run(script, "auth", "disable", stdin=who.before(b""))
-                return "it is off, as before"
+                run.fleet[name].run(script, "user", "delete", RESCUE, stdin=who.before(b""), check=False)
+                user = run.credentials.user
+                return "it is off, as before" + (f"; {user} has the password that was given" if user else "")
     return f"it may be on; on a host: etcdctl --user {ROOT} auth disable"
 
 

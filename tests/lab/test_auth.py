@@ -115,7 +115,9 @@ def joins_and_leaves(project: Project, hosts: Hosts) -> None:
 
 
 def test_on_and_off(open_: Project) -> None:
-    before = [f"etcd01  etcdctl {words}" for words in ("user add root", "user grant-role root root", "auth enable")]
+    rescue = "etcdops-rescue"
+    words = ["user add root", f"user add {rescue}", "user grant-role root root", f"user grant-role {rescue} root"]
+    before = [f"etcd01  etcdctl {each}" for each in (*words, "auth enable", f"user delete {rescue}")]
     assert open_.inv("auth-enable", "--dry-run").ok().lines == before
     open_.refuses(3, "this needs a yes, and nobody can be asked here: Clients of ", task=["auth-enable"])
     assert not is_on(open_)
@@ -124,6 +126,7 @@ def test_on_and_off(open_: Project) -> None:
     done = open_.inv("auth-enable", "--yes").ok()
     assert done.lines[-1] == f"authentication is on: proven on {', '.join(NAMES)}; the tasks are root, by certificate"
     assert is_on(open_)
+    assert open_.inv("etcdctl", "--", "user", "list").ok().lines == ["root"]
     again = open_.inv("auth-enable").ok().lines
     assert again == ["nothing to do: authentication is on, and the tasks are root, by certificate"]
 

@@ -6,14 +6,16 @@ import base64
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from etcdops import credentials, gate, layout
 from etcdops.credentials import PASSWORD, ROOT, Credentials, Denied, obtain
-from etcdops.errors import UsageError
+from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.snapshots import fit, throwaway
 from etcdops.ssh import Completed, Fleet
 from etcdops.steps import auth
@@ -139,27 +141,35 @@ def test_a_denial_goes_for_all_hosts_and_ends_the_run() -> None:
 
 
 def words(who: Credentials, *users: str) -> list[str]:
-    return [str(action) for action in auth.plan(who, Credentials(ROOT, "spare"), list(users))]
+    return [str(action) for action in auth.plan(who, Credentials(auth.RESCUE, "spare"), list(users))]
 
 
 GRANT = "etcdctl user grant-role root root"
-ENABLE = "etcdctl auth enable"
+RESCUE = "etcdctl user add etcdops-rescue"
+# From here on they are the same every time.
+ENABLE = [
+    GRANT.replace("role root", "role etcdops-rescue"),
+    "etcdctl auth enable",
+    "etcdctl user delete etcdops-rescue",
+]
+OPS_GRANT = GRANT.replace("role root", "role ops")
 OPS = Credentials("ops", "given")
 
 
 @pytest.mark.parametrize(
     ("who", "users", "expected"),
     [
-        (Credentials(), [], ["etcdctl user add root", GRANT, ENABLE]),
-        (Credentials(), ["root", "app"], [GRANT, ENABLE]),
-        (Credentials(ROOT, "given"), [], ["etcdctl user add root", GRANT, ENABLE]),
-        (Credentials(ROOT, "given"), ["root"], ["etcdctl user passwd root", GRANT, ENABLE]),
+        (Credentials(), [], ["etcdctl user add root", RESCUE, GRANT, *ENABLE]),
+        (Credentials(), ["root", "app"], [RESCUE, GRANT, *ENABLE]),
+        (Credentials(ROOT, "given"), [], ["etcdctl user add root", RESCUE, GRANT, *ENABLE]),
+        (Credentials(ROOT, "given"), ["root"], ["etcdctl user passwd root", RESCUE, GRANT, *ENABLE]),
         (
             OPS,
             [],
-            ["etcdctl user add root", "etcdctl user add ops", GRANT, GRANT.replace("role root", "role ops"), ENABLE],
+            ["etcdctl user add root", "etcdctl user add ops", RESCUE, GRANT, OPS_GRANT, *ENABLE],
         ),
-        (OPS, ["root", "ops"], ["etcdctl user passwd ops", GRANT, GRANT.replace("role root", "role ops"), ENABLE]),
+        (Credentials(), ["root", auth.RESCUE], [RESCUE.replace("add", "passwd"), GRANT, *ENABLE]),
+        (OPS, ["root", "ops"], ["etcdctl user passwd ops", RESCUE, GRANT, OPS_GRANT, *ENABLE]),
     ],
 )
 def test_what_is_done_and_in_which_order(who: Credentials, users: list[str], expected: list[str]) -> None:
@@ -167,9 +177,64 @@ def test_what_is_done_and_in_which_order(who: Credentials, users: list[str], exp
 
 
 def test_the_given_password_is_set_and_stands_in_no_argument() -> None:
-    actions = auth.plan(Credentials(ROOT, "given"), Credentials(ROOT, "spare"), [])
-    assert [action.stdin for action in actions if action.stdin] == [b"given\n"]
+    actions = auth.plan(Credentials(ROOT, "given"), Credentials(auth.RESCUE, "spare"), [])
+    assert [action.stdin for action in actions if action.stdin] == [b"given\n", b"spare\n"]
     assert "given" not in " ".join(word for action in actions for word in action.words)
+
+
+class Etcd:
+    """One that knows users, and lets in by password alone."""
+
+    def __init__(self) -> None:
+        self.credentials, self.users, self.on = Credentials(), {ROOT: "nobody knows"}, False
+
+    def client(self, script: str, *words: str, stdin: bytes = b"", check: bool = True) -> Completed:
+        return self.run(script, *words, stdin=b"\n\n" + stdin, check=check)
+
+    def run(self, script: str, *words: str, stdin: bytes = b"", check: bool = True) -> Completed:
+        user, password, *rest = stdin.decode().split("\n") if stdin else ("", "")
+        if self.on and (not user or self.users.get(user) != password):
+            if check:
+                raise HostError("not let in", host="etcd01")
+            return Completed(1, "", "not let in", 0.0)
+        if words[0] == "auth":
+            self.on = words[1] == "enable"
+        elif words[1] in {"add", "passwd"}:
+            self.users[words[2]] = rest[0]
+        elif words[1] == "delete":
+            self.users.pop(words[2], None)
+        return Completed(0, "\n".join(self.users) if words[1] == "list" else "", "", 0.0)
+
+
+class Hosts(dict[str, Etcd]):
+    """A fleet of one."""
+
+    def all(self, work: Callable[[Any], Any]) -> dict[str, Any]:
+        return {name: work(each) for name, each in self.items()}
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_there_is_a_way_back_where_root_has_a_password_that_nobody_knows(
+    killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    etcd = Etcd()
+    if killed:
+        etcd.users[auth.RESCUE] = "lost"
+    run = cast(
+        Any,
+        SimpleNamespace(
+            names=["etcd01"], credentials=Credentials(), dry_run=False, config=build.config(),
+            fleet=Hosts(etcd01=etcd), confirm=lambda words: None, reconnect=lambda: None,
+            ui=SimpleNamespace(step=lambda words: None),
+        ),
+    )  # fmt: skip
+    monkeypatch.setattr(auth, "_facts", lambda run: {})
+    monkeypatch.setattr(auth, "_look", lambda run: {"etcd01": auth.State(False, True, ROOT)})
+    monkeypatch.setattr(auth, "_lockouts", lambda *known: [])
+    with pytest.raises(OpsError) as caught:
+        auth.auth_enable(run)
+    assert caught.value.hint == "it is off, as before"
+    assert (etcd.on, etcd.users) == (False, {ROOT: "nobody knows"})
 
 
 # Snapshots
