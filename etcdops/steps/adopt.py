@@ -198,8 +198,8 @@ def _write(run: Run, given: Given, adoption: Adoption) -> None:
         path = given.path.resolve()
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
         new = [atomic.NewFile(path, adoption.text.encode(), mode)]
-        if given.text.strip():
-            old = path.with_name(f"{path.name}.before-adopt")
+        old = path.with_name(f"{path.name}.before-adopt")
+        if given.text.strip() and not old.exists():  # a later run must not put its own result there
             run.ui.line(f"as it was: {old}")
             new.insert(0, atomic.NewFile(old, given.text.encode(), mode))
         with atomic.locked(path.parent):

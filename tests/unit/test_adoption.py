@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from ruamel.yaml import YAML
@@ -24,6 +25,7 @@ from etcdops.etcd import View
 from etcdops.facts import parse_conf
 from etcdops.keystore import Keystore
 from etcdops.pki import CA, LeafRequest
+from etcdops.steps import adopt as steps_adopt
 from tests.unit.build import NAMES, address, member, number, status, view
 
 NOW = datetime.now(UTC)
@@ -621,3 +623,15 @@ def test_parse() -> None:
     assert said.places == {"/d": Place(True, "8:1", "9")}
     assert said.files == {"/f": b"x"}
     assert said.name == "h"
+
+
+def test_the_file_as_it_was_is_kept_once(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    run = cast(Any, SimpleNamespace(ui=SimpleNamespace(step=lambda line: None, line=lambda line: None)))
+    path.write_text("mine")
+    for new in ("first", "second"):
+        config = SimpleNamespace(resolve=Path, pki=SimpleNamespace(dir="pki"))
+        changes = cast(Any, SimpleNamespace(config=config, files={}, records={}, text=new))
+        steps_adopt._write(run, Given(path, path.read_text(), ""), changes)
+        assert path.read_text() == new
+        assert (tmp_path / "config.yaml.before-adopt").read_text() == "mine"
