@@ -38,8 +38,8 @@ class Report:
     """What a canary has to report.  Seconds; ``gap`` is the longest time in which no write was acknowledged.
 
     ``blind``: how long nobody wrote, for the host that did was lost: that says nothing of the cluster.
-    ``lost``: acknowledged writes that the cluster does not know of.  ``p99``: what 99 of 100 writes took at most, the
-    start of etcdctl and its way to the cluster included.
+    ``lost``: acknowledged writes that the cluster does not know of, at least.  ``p99``: what 99 of 100 writes took at
+    most, the start of etcdctl and its way to the cluster included.
     """
 
     writes: int
@@ -86,7 +86,7 @@ class Report:
 
     def __str__(self) -> str:
         why = f" ({self.why})" if self.why else ""
-        lost = f", {self.lost} LOST" if self.lost else ""
+        lost = f", at least {self.lost} LOST" if self.lost else ""
         blind = f"; nobody wrote for {self.blind:.1f} s, while the host that did was away" if self.blind >= 1 else ""
         return (
             f"{self.writes} writes, {self.failed} failed{why}, {self.retried} tried again{lost}; "

@@ -119,7 +119,10 @@ class Canary:
             self._trouble = write.why
 
     def count(self, acknowledged: int, known: int) -> None:
-        """How many writes were acknowledged, and of how many the cluster knows."""
+        """How many writes were acknowledged, and of how many the cluster knows.
+
+        It may know of some that nobody acknowledged, or of one more than once, so that at least the difference is lost.
+        """
         self._lost += max(0, acknowledged - known)
 
 
@@ -165,4 +168,6 @@ def alongside(run: Run) -> Iterator[Canary | None]:
         canary.stop()
         run.ui.line(f"canary: {canary.report()}")
     if lost := canary.report().lost:
-        raise Unhealthy(f"the cluster knows nothing of {lost} writes that it has acknowledged", hint="inv check-data")
+        raise Unhealthy(
+            f"the cluster knows nothing of at least {lost} writes that it has acknowledged", hint="inv check-data"
+        )

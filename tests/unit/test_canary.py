@@ -102,7 +102,7 @@ def test_report_in_words() -> None:
     )
     lost = Report(41, 1, 2, 3, 12.0, 0.05, 2.5, "no leader")
     assert str(lost) == (
-        "41 writes, 1 failed (no leader), 2 tried again, 3 LOST; longest gap 12.00 s, p99 0.05 s; "
+        "41 writes, 1 failed (no leader), 2 tried again, at least 3 LOST; longest gap 12.00 s, p99 0.05 s; "
         "nobody wrote for 2.5 s, while the host that did was away"
     )
     assert lost.document == {
