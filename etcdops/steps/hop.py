@@ -6,6 +6,7 @@ and the run ends there.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,18 +110,17 @@ class Rolling:
         views = gate.pass_through(run)
         self._preconditions(views, due)
         self._save(views)
-        if hop.renews_log:
-            log.renew(self.run)
-        if hop.down and hop.crosses:
-            self._enable()
-        views = gate.pass_through(run)
-        order = sorted(due, key=lambda name: views[name].leads)
-        for name in order:
-            if hop.crosses and name == order[-1]:
-                run.ui.line(f"{name} is the last one; the way back after it: {hop.way_back}")
-            run.ui.step(f"Restart {name} ({hop})")
-            late = [each for each in changes[name] if each not in early[name]]
-            self._turn(name, late, order[order.index(name) + 1 :])
+        with log.renewed(run) if hop.renews_log else contextlib.nullcontext():
+            if hop.down and hop.crosses:
+                self._enable()
+            views = gate.pass_through(run)
+            order = sorted(due, key=lambda name: views[name].leads)
+            for name in order:
+                if hop.crosses and name == order[-1]:
+                    run.ui.line(f"{name} is the last one; the way back after it: {hop.way_back}")
+                run.ui.step(f"Restart {name} ({hop})")
+                late = [each for each in changes[name] if each not in early[name]]
+                self._turn(name, late, order[order.index(name) + 1 :])
         self._settle()
         record(run, hop.end)
 
@@ -216,7 +216,6 @@ class Rolling:
         def prepare() -> None:
             nonlocal begun
             begun = True
-            log.end(self.run, name)
             delivery.push(self.new, {name: late}, {})
 
         try:

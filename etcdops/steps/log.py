@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from etcdops import gate, layout
@@ -48,24 +49,35 @@ def due(logs: dict[str, Log]) -> list[str]:
     return [name for name, log in logs.items() if log.snapshot <= since]
 
 
-def renew(run: Run) -> None:
-    """Have each member where it is due begin its log anew, by a restart with the release that it has."""
-    names = due(run.fleet.all(look))
+@contextlib.contextmanager
+def renewed(run: Run) -> Iterator[None]:
+    """Have each member where it is due begin its log anew, by a restart with the release that it has.
+
+    Until it restarts again it writes a snapshot of its log at each entry.  What is done within restarts them all; if
+    it ends early, the operator is told what does so.
+    """
     script = layout.script("client", "renew")
-    views = gate.pass_through(run)
-    for name in sorted(names, key=lambda each: views[each].leads):
-        run.ui.step(f"Restart {name}, so that it begins its log anew")
-        restart_member(run, name, lambda name=name: _run(run, name, "begin"))  # type: ignore[misc]
-        run.fleet.all(lambda host: host.client(script, "wait"), [name])
+    begun: list[str] = []
+    try:
+        names = due(run.fleet.all(look))
+        views = gate.pass_through(run)
+        for name in sorted(names, key=lambda each: views[each].leads):
+            run.ui.step(f"Restart {name}, so that it begins its log anew")
+            restart_member(run, name, lambda name=name: _begin(run, name, begun))  # type: ignore[misc]
+            run.fleet.all(lambda host: host.client(script, "wait"), [name])
+        yield
+    except BaseException:
+        if begun:
+            run.ui.warn(
+                f"{', '.join(begun)} may write a snapshot of the log at each entry until the next restart, which slows "
+                "writes down: unless the same command follows soon, inv restart"
+            )
+        raise
 
 
-def end(run: Run, name: str) -> None:
-    """No more snapshots of the log than usual on ``name``, from its next start on."""
-    _run(run, name, "end")
-
-
-def _run(run: Run, name: str, word: str) -> None:
-    run.fleet.all(lambda host: host.client(layout.script("client", "renew"), word), [name])
+def _begin(run: Run, name: str, begun: list[str]) -> None:
+    begun.append(name)
+    run.fleet.all(lambda host: host.run(layout.script("renew"), "begin"), [name])
 
 
 def doomed(run: Run, ids: Collection[int]) -> list[Refused]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from etcdops import apply, gate
+from etcdops import apply, gate, layout
 from etcdops.errors import Refused
 from etcdops.run import Run
 from etcdops.steps import canary, leader
@@ -50,6 +50,7 @@ def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: No
     run.safe_point()
     if views[name].leads and len(views) > 1:  # an election costs a second, and what is handed over nothing
         leader.hand_over(run, views, name, leader.furthest(run, views, name))
+    run.fleet.all(lambda host: host.run(layout.script("renew"), "end"), [name])  # of an upgrade that was killed
     prepare()
     run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
     gate.pass_through(run, look=gate.ask_but_for_nospace, settle=gate.SETTLE)

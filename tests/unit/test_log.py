@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from etcdops.steps import log
+import pytest
+
+from etcdops import apply, gate
+from etcdops.errors import HostError
+from etcdops.steps import log, restart
 from etcdops.steps.log import Log
+from tests.unit.build import NAMES, config, view
 
 USUAL = Log(started=100, snapshot=0, removed=(), cluster="3.5", unknown="")
 
@@ -37,3 +43,63 @@ def test_members_that_are_noted_as_removed() -> None:
     (found,) = log.doomed(run, {0xAA, 0xDD})
     assert found.host == "etcd01"
     assert found.message.startswith("its data has 00000000000000aa noted as removed")
+
+
+class Hosts:
+    """Where scripts only are noted, in order; ``fails``: the word of the one that does not work."""
+
+    def __init__(self, fails: str = "") -> None:
+        self.done: list[str] = []
+        self.fails = fails
+
+    def all(self, work: Callable[[Any], Any], names: Any = NAMES) -> dict[str, Any]:
+        return {name: work(SimpleNamespace(name=name, run=self._note(name), client=self._note(name))) for name in names}
+
+    def _note(self, name: str) -> Callable[..., None]:
+        def note(script: str, word: str) -> None:
+            self.done.append(f"{name} {word}")
+            if word == self.fails:
+                raise HostError("gone", host=name)
+
+        return note
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    def make(hosts: Hosts) -> Any:
+        """A run on these, where etcd02 alone has a log to begin anew."""
+        monkeypatch.setattr(gate, "pass_through", lambda run, **_: {name: view(name) for name in NAMES})
+        monkeypatch.setattr(apply, "service", lambda host, verb, **_: hosts.done.append(f"{host.name} {verb}"))
+        monkeypatch.setattr(log, "look", lambda host: replace(USUAL, snapshot=0 if host.name == "etcd02" else 101))
+        said: list[str] = []
+        return SimpleNamespace(
+            fleet=hosts, config=config(), patience=9, safe_point=lambda: None, said=said,
+            ui=SimpleNamespace(step=lambda text: None, warn=said.append),
+        )  # fmt: skip
+
+    return make
+
+
+def test_a_restart_ends_first_what_an_upgrade_that_was_killed_has_begun(work: Any) -> None:
+    hosts = Hosts()
+    restart.restart_member(work(hosts), "etcd02", lambda: hosts.done.append("prepare"))
+    assert hosts.done == ["etcd02 end", "prepare", "etcd02 restart"]
+
+
+def test_a_log_is_begun_anew_by_one_restart(work: Any) -> None:
+    hosts = Hosts()
+    run = work(hosts)
+    with log.renewed(run):
+        pass
+    assert hosts.done == ["etcd02 end", "etcd02 begin", "etcd02 restart", "etcd02 wait"]
+    assert run.said == []
+
+
+@pytest.mark.parametrize("fails", ["wait", "later"])
+def test_who_ends_early_is_told_what_makes_the_members_usual_again(work: Any, fails: str) -> None:
+    run = work(Hosts(fails))
+    with pytest.raises((HostError, KeyboardInterrupt)), log.renewed(run):
+        raise KeyboardInterrupt
+    (line,) = run.said
+    assert line.startswith("etcd02 may write a snapshot of the log at each entry")
+    assert line.endswith("inv restart")
