@@ -8,6 +8,11 @@ end() {
     systemctl daemon-reload
 }
 newest() { stat -c %Y /var/lib/etcd/default.etcd/member/snap/*.snap 2>/dev/null | sort -n | tail -n 1; }
+began() { # when the process was started, in seconds since 1970; no time at all is midnight to date
+    at=$(systemctl show etcd.service --property=ExecMainStartTimestamp --value)
+    [ -n "$at" ] || { echo 'systemd does not tell when etcd was started' >&2 && return 1; }
+    date -d "$at" +%s
+}
 case $1 in
 begin)
     mkdir -p $dir
@@ -16,7 +21,7 @@ begin)
     systemctl daemon-reload
     ;;
 wait)
-    started=$(date -d "$(systemctl show etcd.service -P ExecMainStartTimestamp)" +%s)
+    started=$(began) || exit 1
     tries=0
     until [ "$(newest)" -ge "$started" ] 2>/dev/null; do
         tries=$((tries + 1))
@@ -29,11 +34,12 @@ wait)
     ;;
 end) end ;;
 look)
-    put started "$(date -d "$(systemctl show etcd.service -P ExecMainStartTimestamp)" +%s)"
+    started=$(began) || exit 1
+    put started "$started"
     put snapshot "$(newest)"
     # Members that the backend has noted as removed: a key and its value stand side by side in a page.
     put removed "$(LC_ALL=C grep -aoE '[0-9a-f]{16}removed' /var/lib/etcd/default.etcd/member/snap/db | sort -u | sed 's/removed//' | tr '\n' ' ')"
-    id=$(systemctl show etcd.service -P InvocationID)
+    id=$(systemctl show etcd.service --property=InvocationID --value)
     put cluster "$(journalctl _SYSTEMD_INVOCATION_ID="$id" --output=cat --no-pager 2>/dev/null |
         sed -n 's/.*"msg":"\(updated cluster version\|set initial cluster version\|set cluster version from store\)".*"\(to\|cluster-version\)":"\([0-9.]*\)".*/\3/p' | tail -n 1)"
     put unknown "$(journalctl _SYSTEMD_INVOCATION_ID="$id" --output=cat --no-pager 2>/dev/null |

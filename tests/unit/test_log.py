@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from etcdops import apply, gate
+from etcdops import apply, gate, layout
 from etcdops.errors import HostError
 from etcdops.steps import log, restart
 from etcdops.steps.log import Log
@@ -103,3 +106,31 @@ def test_who_ends_early_is_told_what_makes_the_members_usual_again(work: Any, fa
     (line,) = run.said
     assert line.startswith("etcd02 may write a snapshot of the log at each entry")
     assert line.endswith("inv restart")
+
+
+SYSTEMCTL = """#!/bin/sh
+case "$*" in
+*-P*) echo "systemctl: invalid option -- 'P'" >&2 && exit 1 ;; # before systemd 246
+*=ExecMainStartTimestamp' --value') echo '%s' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("started", "said"),
+    [("Sat 2026-08-22 10:00:00 UTC", "1787392800"), ("", "systemd does not tell when etcd was started")],
+)
+@pytest.mark.parametrize("word", ["look", "wait"])
+def test_when_etcd_was_started_is_known_or_nothing_is(tmp_path: Path, started: str, said: str, word: str) -> None:
+    for name, text in {"systemctl": SYSTEMCTL % started, "stat": "#!/bin/sh\necho 1787392800\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    script = layout.script("prelude", "renew") + '\n: "${started:-}"'
+    argv = ["sh", "-c", "client() { :; }; rm() { :; }\n" + script, "sh", word]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(argv, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (0 if started else 1), done
+    if not started:
+        assert said in done.stderr
+    elif word == "look":
+        assert log.parse(done.stdout).started == int(said)
