@@ -105,6 +105,12 @@ class boundary:
             raise Exit(code=0) from None
 
 
+def end(code: int) -> None:
+    """End the run with the exit code of a program that ran in its place."""
+    if code:
+        raise Exit(code=code)
+
+
 def _no_reader() -> None:
     """The reader of our output has gone (`inv keys | head`): what is still in the buffer has no one to go to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

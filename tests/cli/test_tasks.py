@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +18,7 @@ from etcdops.run import Run
 from etcdops.ui import Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = [module for name, module in sorted(sys.modules.items()) if name.startswith("etcdops.tasks.")]
 NAMES = sorted(tasks.ns.task_names)
 BARE = [name for name in NAMES if tasks.ns[name].positional]
 HELP = [form for name in NAMES for form in ((name, "--help"), (name, "-h"), ("--help", name), ("-h", name))]
@@ -47,8 +48,9 @@ class Line:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.calls: list[Any] = []
-        for name in ("dev", "lab", "steps"):
-            monkeypatch.setattr(tasks, name, Recorder(self.calls, name))
+        for chapter in CHAPTERS:
+            for name in {"dev", "lab", "steps"} & vars(chapter).keys():
+                monkeypatch.setattr(chapter, name, Recorder(self.calls, name))
 
     def __call__(self, *words: str) -> int:
         """The exit code; what was called is in ``calls``."""
@@ -73,13 +75,12 @@ def values(task: Task[Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def fresh() -> Any:
-    """tasks.py, loaded anew: Invoke takes the help texts out of a task when it first reads them."""
-    spec = importlib.util.spec_from_file_location("fresh_tasks", ROOT / "tasks.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.ns
+    """tasks.py and its chapters, loaded anew: Invoke takes the help texts out of a task when it first reads them."""
+    kept = {name: sys.modules.pop(name) for name in ("tasks", *(chapter.__name__ for chapter in CHAPTERS))}
+    try:
+        return importlib.import_module("tasks").ns
+    finally:
+        sys.modules.update(kept)
 
 
 @pytest.mark.parametrize("name", NAMES)
