@@ -24,8 +24,9 @@ EXTRAS_LOCK = ROOT / "requirements-extras.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 CHAOS = "chaos"  # a tier of its own, for its time: tests of lab/ that kill and cut at every step
 TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra")  # folders of tests/, fast to slow
-# Two at once, each with hosts of its own; a file's tests stay together, for what they share, and in our order.
-WORKERS = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+# Four at once, each with hosts of its own: real hosts make a test wait more than work, so that two cores carry four.
+# A file's tests stay together, for what they share, and in our order.
+WORKERS = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def test(run: Run, tier: str) -> NoReturn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from etcdops.errors import OpsError, UsageError
-from etcdops.lab import debian, image, network, overlay
+from etcdops.lab import debian, image, limits, network, overlay
 from etcdops.lab.cgroup import Group
 from etcdops.lab.folder import Folder
 from etcdops.lab.machine import BOOT_SECONDS, Machine, MachineState
@@ -51,6 +51,7 @@ class Lab:
         debian.release()
         with self._changing():
             debian.install_missing(self._say)
+            limits.widen()
             network.up()
             wanted = [Machine(number, self._hosts) for number in range(1, hosts + 1)]
             missing = [machine for machine in wanted if not machine.exists]
