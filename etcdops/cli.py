@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ FLAGS = {
     "dry_run": "Show what would change on each host, and change nothing.",
     "yes": "Do not ask for a confirmation.",
     "json": "Print one JSON document.",
+    "break_lock": "Take the lock from another run, which ends before its next step.",
 }
+CHANGING = {"dry_run", "yes"}  # a task with one of these changes something: it needs the cluster to itself
 
 
 def task(
@@ -47,7 +49,10 @@ def task(
 
     ``flags`` of ``FLAGS`` are added to its arguments and reach it through ``run``; ``bare`` names the required
     arguments, which may stand without their flags, in this order.  ``words``: what follows ``--`` is the task's.
+    One that changes something, as its flags tell, has the lock while it works with hosts.
     """
+    changes = not CHANGING.isdisjoint(flags)
+    flags = (*flags, "break_lock") if changes else flags
 
     def decorate(function: Callable[..., None]) -> Task[Any]:
         @functools.wraps(function)
@@ -55,14 +60,14 @@ def task(
             from etcdops.run import Run  # and all that it needs: --list and completion must not wait for it
 
             chosen = {flag: given.pop(flag) for flag in flags}
+            breaks = chosen.pop("break_lock", False)
             run = Run(config_path(context), words=_words(), command=shlex.join(["inv", *sys.argv[1:]]), **chosen)
             with boundary(run.ui, run.located):
                 if run.words and not words:
                     raise UsageError(f"{task_.name} takes nothing after --", hint="flags stand before it")
-                try:
+                looks = run.dry_run or given.get("plan", False)  # it changes nothing, and waits for nobody
+                with run.changing(_full_name(task_), breaks=breaks) if changes and not looks else closing(run):
                     function(run, **given)
-                finally:
-                    run.close()
 
         signature = inspect.signature(function)
         added = [inspect.Parameter(flag, inspect.Parameter.KEYWORD_ONLY, default=False) for flag in flags]
@@ -232,6 +237,13 @@ def config_path(context: Context) -> Path:
     if given is None:
         given = os.environ.get("ETCDOPS_CONFIG") or layout.ROOT / "config.yaml"
     return Path(given).absolute()
+
+
+def _full_name(task_: Task[Any]) -> str:
+    """As it is typed: with the collection that it is in."""
+    import tasks
+
+    return next((name for name in tasks.ns.task_names if tasks.ns[name] is task_), task_.name)
 
 
 def _words() -> tuple[str, ...]:

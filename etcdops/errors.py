@@ -50,6 +50,16 @@ class Unreachable(HostError):
     """Nobody answers on a host: it is off, cut off, or somewhere else than the configuration says."""
 
 
+class Lost(HostError):
+    """The connection broke while a command ran: whether it came to its end, only the host can tell."""
+
+
+class LockLost(OpsError):
+    """The cluster is another run's by now: what this one has seen counts no more, on whatever host."""
+
+    exit_code = 4
+
+
 class HostsFailed(OpsError):
     """Some hosts failed; ``errors`` holds one entry per host, in the order of the configuration."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,7 @@ from etcdops.ui import Reporter
 
 if TYPE_CHECKING:
     from etcdops.keystore import Keystore
+    from etcdops.operation import Operation
     from etcdops.ssh import Fleet
 
 
@@ -34,7 +36,9 @@ class Run:
     command: str = ""  # as it was typed, to type it again
     max_gap: float = 0.0  # seconds that the writes of a canary may wait; 0: none flies
     safe_point: Callable[[], None] = lambda: None  # called where it may stop, between two members; raises if it should
+    operation: Operation | None = None  # of a run that changes hosts or the cluster
     _fleet: Fleet | None = None
+    _base: Run | None = None  # whose connections are used where the hosts are the same
 
     @cached_property
     def config(self) -> Config:
@@ -43,12 +47,23 @@ class Run:
 
     @property
     def fleet(self) -> Fleet:
-        """Every host of the cluster."""
+        """Every host of the cluster; a changing run takes the lock before the first look at them."""
         if self._fleet is None:
             from etcdops.ssh import Fleet
 
-            config, who = self.config, self.credentials
-            self._fleet = Fleet(config.members, config.ssh, config.resolve, ask=asker(), credentials=who)
+            config, operation = self.config, self.operation
+            shared = self._base.fleet if self._base else None
+            self._fleet = Fleet(
+                config.members,
+                config.ssh,
+                config.resolve,
+                ask=asker(),
+                credentials=self.credentials,
+                envelope=operation,
+                shared=shared,
+            )
+            if operation and not shared:
+                operation.take(self._fleet, self.names)
         return self._fleet
 
     @cached_property
@@ -98,6 +113,29 @@ class Run:
             raise UsageError("--max-gap is a number of seconds, above 0")
         self.max_gap = max_gap if wanted else 0.0
 
+    @contextmanager
+    def changing(self, task: str, *, breaks: bool = False) -> Iterator[None]:
+        """The lock around what changes hosts or the cluster; it is taken when the hosts are first needed.
+
+        ``breaks``: from whoever has it.
+        """
+        from etcdops.operation import Operation
+
+        self.operation = Operation(task, self.command, self.ui, breaks=breaks)
+        code = 1
+        try:
+            yield
+            code = 0
+        except OpsError as error:
+            code = error.exit_code
+            raise
+        except KeyboardInterrupt:
+            code = 130
+            raise
+        finally:
+            self.operation.close(code)
+            self.close()
+
     def emit(self, value: Any, show: Callable[[], None]) -> None:
         """The result: as JSON when asked for, else as ``show`` prints it."""
         if self.json:
@@ -123,7 +161,7 @@ class Run:
 
     def of(self, members: Sequence[Member]) -> Run:
         """The same run for a cluster of ``members``, whom config.yaml need not have; close it on its own."""
-        other = replace(self, _fleet=None)
+        other = replace(self, _fleet=None, _base=self)
         other.__dict__["credentials"] = self.credentials
         other.__dict__["config"] = self.config.model_copy(update={"members": list(members)})
         return other
@@ -138,6 +176,8 @@ class Run:
         """Hosts can be worked on again after Ctrl-C, which closes every connection for good."""
         self.close()
         self._fleet = None
+        if self._base:
+            self._base.reconnect()
 
     def close(self) -> None:
         """Close every connection."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from etcdops.config import Member, SshSection
 from etcdops.credentials import Credentials, Denied
-from etcdops.errors import HostError, HostsFailed, OpsError
-from etcdops.ssh.host import Host
+from etcdops.errors import HostError, HostsFailed, LockLost, OpsError
+from etcdops.ssh.host import Envelope, Host
 
 if TYPE_CHECKING:
     from etcdops.ssh.dialer import Dialer
@@ -30,7 +30,9 @@ class Fleet:
     Work runs on daemon threads, one for each host: a pool would join them when the interpreter ends, and so hold up
     Ctrl-C.  ``resolve`` turns a path of config.yaml into a real one.  ``ask`` shows a prompt and returns a
     password, always on the thread that waits for the work (a prompt must be able to give the terminal back);
-    None where there is nobody to ask.  ``credentials``: who we are to etcd, on every host.
+    None where there is nobody to ask.  ``credentials``: who we are to etcd, on every host.  ``envelope``: what a
+    changing run has around each command.  ``shared``: whose connections are used, where a host is one of its, too;
+    they stay open when this one is closed.
     """
 
     def __init__(
@@ -41,7 +43,12 @@ class Fleet:
         *,
         ask: Callable[[str], str] | None,
         credentials: Credentials = Credentials(),  # noqa: B008 - frozen
+        envelope: Envelope | None = None,
+        shared: Fleet | None = None,
     ) -> None:
+        self._shared = shared
+        self._members = {member.name: member for member in members}
+        self._envelope = envelope
         self._ssh = ssh
         self._credentials = credentials
         self._resolve = resolve
@@ -63,8 +70,9 @@ class Fleet:
     def map(self, work: Callable[[Host], T], names: Sequence[str] | None = None) -> dict[str, T | OpsError]:
         """Run ``work`` on all hosts (or those in ``names``) at once: results in the order of the configuration.
 
-        An ``OpsError`` is the result of its host, and names it; ``Denied``, which goes for all, is raised.  Anything
-        else is a bug and propagates, once all work has ended.  Ctrl-C closes every connection and propagates at once.
+        An ``OpsError`` is the result of its host, and names it; ``Denied`` and ``LockLost``, which go for all, are
+        raised.  Anything else is a bug and propagates, once all work has ended.  Ctrl-C closes every connection and
+        propagates at once.
         """
         chosen = self._hosts.values() if names is None else [self[name] for name in names]
         hosts = [host for host in self._hosts.values() if host in chosen]
@@ -88,10 +96,12 @@ class Fleet:
                     desk.get(timeout=0.2)()
         except BaseException:
             self.close()
+            if self._shared:
+                self._shared.close()
             raise
         found = {host.name: _expected(host, results[host.name]) for host in hosts}
         for result in found.values():
-            if isinstance(result, Denied):
+            if isinstance(result, Denied | LockLost):
                 result.host = ""
                 raise result
         return found
@@ -113,8 +123,15 @@ class Fleet:
             dialer.close()
 
     def _host(self, member: Member) -> Host:
+        if self._shared and self._shared.has(member, self._ssh):
+            return self._shared[member.name]
         limit = self._ssh.command_timeout
-        return Host(member.name, lambda: self._dial(member), self._password.of, limit, self._credentials)
+        dial = lambda: self._dial(member)  # noqa: E731
+        return Host(member.name, dial, self._password.of, limit, self._credentials, self._envelope, _key(member))
+
+    def has(self, member: Member, ssh: SshSection) -> bool:
+        """Whether ``member``, reached as ``ssh`` says, is one of its hosts."""
+        return self._members.get(member.name) == member and self._ssh == ssh
 
     def _dial(self, member: Member) -> Link:
         # Fabric and paramiko take a fifth of a second to import; `inv --list` must not pay for that.
@@ -164,6 +181,10 @@ class Password:
         answer: queue.SimpleQueue[str] = queue.SimpleQueue()
         desk.put(lambda: answer.put(ask(prompt)))
         return answer.get()
+
+
+def _key(member: Member) -> str:
+    return f"{member.ssh or member.address}:{member.port}"
 
 
 def _expected(host: Host, result: T | BaseException) -> T | OpsError:

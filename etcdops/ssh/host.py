@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
+import copy
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from etcdops.credentials import Credentials
-from etcdops.errors import HostError
+from etcdops.errors import HostError, LockLost, Lost
+from etcdops.ssh.session import Session, become_root, last_words, saying
 
 if TYPE_CHECKING:
-    from etcdops.ssh.link import Link, Relay
+    from etcdops.ssh.link import Link, Output, Relay
 
-# Nothing is inherited: a proxy variable sends etcdctl's requests astray, an ETCD_* variable changes what etcd does.
-ENVIRONMENT = (
-    "env",
-    "-i",
-    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "HOME=/root",
-    "LC_ALL=C",
-)
-KILL_AFTER = 5  # seconds between SIGTERM and SIGKILL, where a script does not heed the first
-GRACE = 2.0  # seconds longer that we wait than the host does, for its word that time is up
-LONGEST = 128 * 1024 - 1  # bytes: Linux takes no longer single argument (MAX_ARG_STRLEN), and sshd makes it one
+T = TypeVar("T")
 
-SUDO = ("env", "LC_ALL=C", "sudo")
-PROBE = "id -u; command -v sudo >/dev/null || exit 127; LC_ALL=C sudo -n -- env true"
+FENCED = 75  # how a script ends that finds the lock in other hands (files/fence.sh)
+AGAIN = 1.0  # seconds for which a host that could not be reached is not tried again
 
 
 @dataclass(frozen=True)
@@ -38,6 +30,23 @@ class Completed:
     stdout: str
     stderr: str
     seconds: float
+
+
+class Envelope(Protocol):
+    """What a changing run has around each command on a host: its lock and its record."""
+
+    @property
+    def fence(self) -> str:
+        """Goes before each script: it ends with ``FENCED`` on a host that another run has taken."""
+
+    def enter(self, host: Host, session: Session) -> None:
+        """Called before each command: the lock is held on this host, or an error says why not."""
+
+    def begins(self, host: str, script: str, args: Sequence[str]) -> int:
+        """A remote call is about to be made; its number."""
+
+    def ended(self, number: int, *, rc: int | None, seconds: float, error: str = "") -> None:
+        """It came to its end; ``rc`` None: nobody knows with what."""
 
 
 class NoForwarding(HostError):
@@ -57,25 +66,6 @@ class Stream(Protocol):
         """End it."""
 
 
-@dataclass(frozen=True)
-class Root:
-    """How a command becomes root's: what stands before it, and the password that sudo reads first."""
-
-    prefix: tuple[str, ...] = ()
-    password: bytes = b""
-
-    def feed(self, stdin: bytes | Iterable[bytes]) -> bytes | Iterable[bytes]:
-        """``stdin`` with the password before it, where there is one."""
-        if not self.password:
-            return stdin
-        return _chain(self.password, (stdin,) if isinstance(stdin, bytes) else stdin)
-
-
-def _chain(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
-    yield first
-    yield from rest
-
-
 class Host:
     """One SSH endpoint of a member.  It connects when first used, and again if the connection was lost since."""
 
@@ -86,14 +76,20 @@ class Host:
         password: Callable[[str], str],
         limit: float,
         credentials: Credentials = Credentials(),  # noqa: B008 - frozen
+        envelope: Envelope | None = None,
+        key: str = "",
     ) -> None:
+        """``key`` tells the machine, whatever its name."""
         self.name = name
         self.credentials = credentials
         self._connect = connect
         self._password = password
         self._limit = limit
+        self._envelope = envelope
+        self.key = key or name
         self._lock = threading.Lock()
-        self._open: tuple[Link, Root] | None = None
+        self._open: Session | None = None
+        self._failed: tuple[float, HostError] | None = None  # when it could not be reached, and why
 
     def run(
         self,
@@ -122,6 +118,12 @@ class Host:
             error.host = error.host or self.name
             raise
 
+    def enter(self) -> None:
+        """Connect, and have the lock of a changing run here."""
+        session = self._opened()
+        if self._envelope:
+            self._envelope.enter(self, session)
+
     def client(
         self,
         script: str,
@@ -144,7 +146,7 @@ class Host:
 
         No wait on it takes longer than ``timeout`` seconds.  ``HostError`` where none can be made.
         """
-        link, _ = self._opened()
+        link = self._opened().link
         try:
             return link.tunnel(address, port, timeout)
         except HostError as error:
@@ -155,7 +157,7 @@ class Host:
         """Close the connection; the next ``run`` opens another."""
         opened, self._open = self._open, None
         if opened is not None:
-            opened[0].close()
+            opened.link.close()
 
     def _run(
         self,
@@ -166,87 +168,78 @@ class Host:
         check: bool,
         relay: Relay | None,
     ) -> Completed:
-        tail = [*ENVIRONMENT, "timeout", "-k", str(KILL_AFTER), f"{limit:.3f}", "sh", "-c", script, "etcdops", *args]
-        link, root = self._opened()
-        command = f"exec {shlex.join([*root.prefix, *tail])}".encode("utf-8", "surrogateescape")  # as os.fsencode
-        if b"\0" in command or len(command) > LONGEST:
-            raise ValueError(f"a script and its arguments hold no NUL and take {LONGEST} bytes; data goes to stdin")
-        output = link.execute(command, root.feed(stdin), limit + GRACE, relay)
+        session = self._opened()
+        output = self._enveloped(session, script, args, stdin, limit, relay)
         stdout, stderr = output.stdout.decode(errors="replace"), output.stderr.decode(errors="replace")
         if output.status in {124, 137, None} and output.seconds >= limit:
             raise HostError(
-                f"stopped, for it took longer than {limit:g} s{_said(stderr)}",
+                f"stopped, for it took longer than {limit:g} s{saying(stderr)}",
                 hint="ssh.command_timeout in config.yaml is the limit for a command",
             )
         if output.status is None:
-            raise HostError(f"the command was killed by a signal{_said(stderr)}", hint="see the host's journal")
+            raise HostError(f"the command was killed by a signal{saying(stderr)}", hint="see the host's journal")
         if check and output.status != 0:
-            raise HostError(_words(stderr) or _words(stdout) or f"exit status {output.status}, without a word")
+            raise HostError(last_words(stderr) or last_words(stdout) or f"exit status {output.status}, without a word")
         return Completed(output.status, stdout, stderr, output.seconds)
 
-    def _opened(self) -> tuple[Link, Root]:
+    def _enveloped(
+        self,
+        session: Session,
+        script: str,
+        args: Sequence[str],
+        stdin: bytes | Iterable[bytes],
+        limit: float,
+        relay: Relay | None,
+    ) -> Output:
+        """``Session.execute``, within the lock and the record of a changing run."""
+        envelope = self._envelope
+        if envelope is None:
+            return session.execute(script, args, stdin, limit, relay)
+        envelope.enter(self, session)
+        number, began = envelope.begins(self.name, script, args), time.monotonic()
+        try:
+            output = session.execute(f"{envelope.fence}\n{script}", args, stdin, limit, relay)
+        except BaseException as error:
+            envelope.ended(number, rc=None, seconds=time.monotonic() - began, error=str(error) or type(error).__name__)
+            raise
+        envelope.ended(number, rc=output.status, seconds=output.seconds)
+        if output.status == FENCED and output.stderr.startswith(b"lock\t"):
+            raise LockLost(
+                f"{self.name} is {output.stderr.decode(errors='replace').strip().removeprefix('lock')[1:]}'s by now",
+                hint="inv history on the machine of the other run; then the same command again",
+            )
+        return output
+
+    def _opened(self) -> Session:
         with self._lock:
-            if self._open is None or not self._open[0].alive:
-                link = self._connect()
-                try:
-                    self._open = link, self._become_root(link)
-                except BaseException:
-                    link.close()
-                    raise
+            if self._open is None or not self._open.link.alive:
+                if self._failed and time.monotonic() - self._failed[0] < AGAIN:
+                    raise copy.copy(self._failed[1])
+                self._open, self._failed = self._connected(), None
             return self._open
 
-    def _become_root(self, link: Link) -> Root:
-        if link.user == "root":
-            return Root()
-        probe = link.execute(f"exec sh -c {shlex.quote(PROBE)}", b"", self._limit)
-        words, errors = probe.stdout.split(), probe.stderr.decode(errors="replace")
-        if not words or not words[-1].isdigit():
-            raise HostError(
-                f"{link.user} cannot run commands here{_said(errors or probe.stdout.decode(errors='replace'))}",
-                hint="the user needs a shell such as /bin/sh; ssh.user in config.yaml names another",
-            )
-        if words[-1] == b"0":
-            return Root()
-        if probe.status == 0:
-            return Root((*SUDO, "-n", "--"))
-        if probe.status == 127:
-            raise HostError(
-                f"{link.user} is not root, and there is no sudo",
-                hint="install sudo on the host and allow it to the user, or set ssh.user to root",
-            )
-        _refuse_sudo(link.user, errors, asked=False)
-        root = Root((*SUDO, "-k", "-S", "-p", "", "--"), self._password(link.user).encode() + b"\n")
-        # Tried on its own: sudo would take the first lines of a payload for further attempts at the password.
-        trial = link.execute(f"exec {shlex.join([*root.prefix, 'env', 'true'])}", root.feed(b""), self._limit)
-        if trial.status != 0:
-            _refuse_sudo(link.user, trial.stderr.decode(errors="replace"), asked=True)
-        return root
+    def _connected(self) -> Session:
+        envelope, began = self._envelope, time.monotonic()
+        number = envelope.begins(self.name, "connect", ()) if envelope else 0
+        try:
+            link = self._connect()
+        except HostError as error:
+            self._failed = time.monotonic(), error
+            if envelope:
+                envelope.ended(number, rc=None, seconds=time.monotonic() - began, error=error.message)
+            raise
+        if envelope:
+            envelope.ended(number, rc=0, seconds=time.monotonic() - began)
+        try:
+            return Session(link, become_root(link, self._password, self._limit))
+        except BaseException:
+            link.close()
+            raise
 
 
-def _refuse_sudo(user: str, said: str, *, asked: bool) -> None:
-    """Raise what sudo's refusal means; before a password was ``asked`` for, that it wants one is not a refusal."""
-    if "sudoers" in said or "not allowed" in said or "may not run" in said:
-        raise HostError(
-            f"{user} may not use sudo for every command{_said(said, lines=1)}",
-            hint="allow it with visudo on the host, or set ssh.user to root",
-        )
-    if "tty" in said:
-        raise HostError(
-            f"sudo wants a terminal{_said(said, lines=1)}", hint="take 'requiretty' out of the host's /etc/sudoers"
-        )
-    if asked:
-        raise HostError(
-            f"sudo does not take the password of {user}{_said(said, lines=1)}",
-            hint="run the task again with the right one; ETCDOPS_SUDO_PASSWORD goes before the prompt",
-        )
-
-
-def _words(text: str, lines: int = 3) -> str:
-    """The last ``lines`` that say something, as one line."""
-    said = [line.strip() for line in text[-4000:].splitlines()]
-    return "; ".join([line for line in said if line][-lines:])
-
-
-def _said(text: str, lines: int = 3) -> str:
-    words = _words(text, lines)
-    return f": {words}" if words else ""
+def again(work: Callable[[], T]) -> T:
+    """``work``, which may be done twice; once more where the connection was lost in the midst of it."""
+    try:
+        return work()
+    except Lost:
+        return work()

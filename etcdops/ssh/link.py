@@ -18,7 +18,7 @@ from paramiko.channel import Channel
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
-from etcdops.errors import HostError
+from etcdops.errors import HostError, Lost
 from etcdops.ssh.host import NoForwarding
 
 WINDOW = 16 << 20  # bytes that a host may send unasked; with 2 MiB, as usual, 30 MB take 1.7 s at 100 ms, not 0.4 s
@@ -213,8 +213,8 @@ class Reader:
         return b"".join(self._chunks)
 
 
-def _lost() -> HostError:
-    return HostError(
+def _lost() -> Lost:
+    return Lost(
         "the connection was lost while a command ran",
         hint="what the command did is unknown: look at the host, then run the task again",
     )

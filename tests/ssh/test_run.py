@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from etcdops.errors import HostError
 from etcdops.ssh import Fleet, Host
-from etcdops.ssh import host as host_module
+from etcdops.ssh import session as session_module
 
 if TYPE_CHECKING:
     from tests.ssh.conftest import Ground, Sshd
@@ -179,13 +179,13 @@ def test_time_is_up_on_the_host_as_well(host: Host, tmp_path: Path) -> None:
 
 
 def test_who_ignores_the_end_of_time_is_killed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "KILL_AFTER", 0.3)
+    monkeypatch.setattr(session_module, "KILL_AFTER", 0.3)
     with pytest.raises(HostError, match=r"longer than 0.3 s"):
         host.run("trap '' TERM; while :; do sleep 1; done", timeout=0.3)
 
 
 def test_a_host_that_hangs_is_given_up(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(host_module, "GRACE", 0.2)
+    monkeypatch.setattr(session_module, "GRACE", 0.2)
     frozen = tmp_path / "session"
     try:
         start = time.monotonic()
@@ -203,7 +203,7 @@ def test_a_host_that_hangs_is_given_up(host: Host, monkeypatch: pytest.MonkeyPat
 
 
 def test_output_that_somebody_still_holds_is_not_cut_short(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_module, "GRACE", 0.2)
+    monkeypatch.setattr(session_module, "GRACE", 0.2)
     with pytest.raises(HostError, match=r"^m1: no answer within 0.5 s$"):
         host.run("sleep 3 & echo ended", timeout=0.3)
 

@@ -1,0 +1,291 @@
+"""The lock of a cluster: one changing run at a time, from however many machines.
+
+On each host it is a process of ours (files/lock.sh) that keeps a file locked for as long as it hears of us.  So nothing
+is ever left over: when this machine dies, sshd ends it; when the line is cut, silence does; a reboot takes all with it.
+Whoever was away for longer, such as a laptop that was closed, meets the fence (files/fence.sh) at its next command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from etcdops import layout
+from etcdops.errors import HostError, LockLost, OpsError
+from etcdops.operation.owner import BEAT, SILENCE, Controller, Held, Owner, refusal
+
+if TYPE_CHECKING:
+    from etcdops.ssh import Fleet, Host
+    from etcdops.ssh.session import Session
+
+LONGEST = 7 * 86400.0  # seconds that a run may last
+PATIENCE = 10.0  # seconds for a host to say whether it has the lock free
+TRIES = 12  # rounds of two that began in the same instant
+ENDING = SILENCE + 10.0  # seconds to wait for a lock whose run has ended, or seems to
+FAREWELL = 3.0  # seconds for the hosts to note how the run ended
+
+
+class Locked(OpsError):
+    """A host is another run's."""
+
+    def __init__(self, held: Held) -> None:
+        super().__init__(f"{held.owner.text} has the lock")
+        self.held = held
+
+
+class Lock:
+    """What one run holds, on each host by a ``Hold``."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        here: Controller,
+        *,
+        command: str = "",
+        say: Callable[[str], None] = lambda text: None,
+        breaks: bool = False,
+        alive: Callable[[int], bool] = lambda pid: True,
+        linger: float = 150.0,
+    ) -> None:
+        """``alive`` tells whether a process of this machine lives; ``linger``: seconds that a command of a run that
+        has ended may go on for on a host."""
+        self.owner = owner
+        self._here = here
+        self._command = command
+        self._say = say
+        self._breaks = breaks
+        self._alive = alive
+        self._linger = linger
+        self._holds: dict[str, Hold] = {}
+        self._hosts: dict[str, Host] = {}
+        self._turns: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
+        self._known: set[str] = set()  # where it was held: the keys of hosts
+        self._looking = threading.Lock()
+        self._fence = f"LOCK={owner.run}\n{layout.script('fence')}"
+        self._taken = False
+        self._lost: LockLost | None = None
+
+    @property
+    def fence(self) -> str:
+        """What goes before each command of the run."""
+        return self._fence
+
+    @property
+    def hosts(self) -> list[str]:
+        """The names of the hosts where it is held."""
+        return sorted({hold.host for hold in self._holds.values() if not hold.ended})
+
+    def take(self, fleet: Fleet, names: list[str]) -> dict[str, OpsError]:
+        """Take it on all hosts at once, one round trip; those that it could not be taken on, with why.
+
+        Every host that answers has to give it.  Of two that begin in the same instant the one goes on that a majority
+        has; whoever has less gives it back and asks again.  ``Refused``, with who has it.
+        """
+        said = False
+        until, tries = time.monotonic() + ENDING, 0
+        while True:
+            found = fleet.map(lambda host: host.enter(), names)
+            held = {name: each.held for name, each in found.items() if isinstance(each, Locked)}
+            if not held:
+                break
+            settled = {name: each for name, each in held.items() if each.confirmed}
+            ending = all(each.is_ending(self._here, self._living(settled)) for each in settled.values())
+            if settled or sum(each is None for each in found.values()) <= len(names) // 2:
+                self.release()
+            if (settled and (not ending or time.monotonic() > until)) or (not settled and tries > TRIES):
+                raise refusal(settled or held, self._command)
+            if settled and not said:
+                said = True
+                self._say(f"waiting: {next(iter(settled.values())).owner.text} seems to have ended without a word")
+            tries += not settled
+            time.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - so that two do not meet again
+        for hold in self._holds.values():
+            hold.confirm()
+        self._taken = True
+        return {name: each for name, each in found.items() if isinstance(each, OpsError)}
+
+    def enter(self, host: Host, session: Session) -> None:
+        """Hold it on ``host``, before a command there; ``LockLost`` where another run has had it since."""
+        if self._lost:
+            raise self._lost
+        with self._guard:
+            turn = self._turns.setdefault(host.key, threading.Lock())
+            self._hosts[host.key] = host
+        with turn:
+            before = self._holds.get(host.key)
+            if before is not None and before.stands():
+                return
+            again = host.key in self._known
+            self._holds.pop(host.key, None)
+            self._take_one(host, session, again=again)
+        if again:
+            self._look_around(host.key)
+
+    def release(self, how: str = "") -> None:
+        """Give it back everywhere; the hosts note ``how`` the run ended."""
+        holds, self._holds, self._known = list(self._holds.values()), {}, set()
+        for hold in holds:
+            hold.end(how)
+        until = time.monotonic() + FAREWELL
+        for hold in holds:
+            hold.wait(until - time.monotonic())
+
+    def _take_one(self, host: Host, session: Session, *, again: bool) -> None:
+        how = "again" if again else "break" if self._breaks and not self._taken else "first"
+        hold = Hold(host, session, self.owner, how, self._linger)
+        answer = hold.answer(PATIENCE)
+        if answer == ["busy"]:
+            self._say(f"waiting: on {host.name} a command of an earlier run still runs")
+            answer = hold.answer(self._linger + PATIENCE)
+        match answer:
+            case ["taken"]:
+                self._holds[host.key] = hold
+                self._known.add(host.key)
+                if self._taken:
+                    hold.confirm()
+            case ["held", *_]:
+                found = Held.parse("\t".join(answer))
+                if again:
+                    raise self._is_lost(host, found.owner)
+                raise refusal({host.name: found}, self._command) if self._taken else Locked(found)
+            case ["lost", run, *about]:
+                raise self._is_lost(host, Owner.parse(run, about))
+            case _:
+                hold.end("")
+                raise HostError(hold.trouble or "no answer about the lock", host=host.name)
+
+    def _is_lost(self, host: Host, owner: Owner) -> LockLost:
+        self._lost = LockLost(
+            f"stopped: nothing was heard of this run for a while, and {host.name} has been taken by {owner.text} since",
+            hint="look at what that run did (inv status); then the same command again",
+        )
+        return self._lost
+
+    def _look_around(self, key: str) -> None:
+        """One hold was lost and is back: whether another run had the others meanwhile decides, where they answer."""
+        if not self._looking.acquire(blocking=False):
+            return
+        try:
+            for host in [each for other, each in self._hosts.items() if other != key and other in self._known]:
+                with contextlib.suppress(HostError):
+                    host.enter()
+        finally:
+            self._looking.release()
+
+    def _living(self, held: Mapping[str, Held]) -> frozenset[int]:
+        return frozenset(each.owner.pid for each in held.values() if self._alive(each.owner.pid))
+
+
+class Hold:
+    """The lock on one host: a process there, and what it hears of us."""
+
+    def __init__(self, host: Host, session: Session, owner: Owner, how: str, linger: float) -> None:
+        self.host = host.name
+        self._session = session
+        self._words: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+        self._sent: deque[float] = deque()
+        self._rest = b""
+        self._heard = now()  # when the last sign of life went out that the host has answered
+        self._news = threading.Condition()
+        self._error = b""
+        self._over = False
+        args = (owner.run, f"{SILENCE:g}", f"{linger:g}", how)
+        self._thread = threading.Thread(target=self._stay, args=(owner, args), name=f"lock-{host.name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is known that it is held no more."""
+        return self._over or not self._session.link.alive
+
+    @property
+    def trouble(self) -> str:
+        """What the host complained of."""
+        return " ".join(self._error.decode(errors="replace").split())
+
+    def answer(self, seconds: float) -> list[str]:
+        """The next line that the host says, its fields; none when it has ended."""
+        with contextlib.suppress(queue.Empty):
+            return self._answers.get(timeout=seconds)
+        return []
+
+    def confirm(self) -> None:
+        """It is ours for good: from here on a sign of life goes out every few seconds."""
+        self._words.put(b".")
+
+    def stands(self) -> bool:
+        """Whether the host heard of us in time, and so holds it still; asks, where that is not known."""
+        if self.ended:
+            return False
+        if now() - self._heard < SILENCE - BEAT:
+            return True
+        before = self._heard
+        self._words.put(b".")
+        with self._news:
+            self._news.wait_for(lambda: self.ended or self._heard > before, timeout=BEAT)
+        return not self.ended and self._heard > before
+
+    def end(self, how: str) -> None:
+        """Have it end."""
+        self._words.put(b"e" + how.encode())
+
+    def wait(self, seconds: float) -> None:
+        """Until it has ended, for so long at most."""
+        self._thread.join(max(0.0, seconds))
+
+    def _stay(self, owner: Owner, args: tuple[str, ...]) -> None:
+        try:
+            self._session.execute(
+                layout.script("lock"), args, self._speak(owner), LONGEST, (self._hear, self._complain)
+            )
+        except HostError as error:
+            self._error = self._error or str(error).encode()
+        finally:
+            self._over = True
+            self._answers.put([])
+            with self._news:
+                self._news.notify_all()
+
+    def _speak(self, owner: Owner) -> Iterator[bytes]:
+        yield f"{owner.line}\n".encode()
+        patience: float | None = None  # until it is confirmed
+        while True:
+            try:
+                word = self._words.get(timeout=patience)
+            except queue.Empty:
+                word = b"."
+            if word == b".":
+                self._sent.append(now())
+                patience = BEAT
+            yield word
+            if word != b".":
+                return
+
+    def _hear(self, chunk: bytes) -> None:
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        for line in lines:
+            if line:
+                fields = line.decode(errors="replace").split("\t")
+                self._answers.put(fields)
+                if fields[0] in ("held", "lost"):
+                    self._words.put(b"")  # nobody listens there any more
+            elif self._sent:
+                with self._news:
+                    self._heard = self._sent.popleft()
+                    self._news.notify_all()
+
+    def _complain(self, chunk: bytes) -> None:
+        self._error = (self._error + chunk)[-400:]
+
+
+def now() -> float:
+    """Seconds by a clock that goes on while this machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
