@@ -100,7 +100,7 @@ class Lock:
             if settled or sum(each is None for each in found.values()) <= len(names) // 2:
                 self.release()
             if (settled and (not ending or time.monotonic() > until)) or (not settled and tries > TRIES):
-                raise refusal(settled or held, self._command)
+                raise refusal({**settled, **held}, self._command)
             if settled and not said:
                 said = True
                 self._say(f"waiting: {next(iter(settled.values())).owner.text} seems to have ended without a word")

@@ -80,9 +80,10 @@ class Held:
 
 def refusal(held: Mapping[str, Held], command: str) -> OpsError:
     """The one line for whom comes second; ``held``: what each host said."""
-    names, known = ", ".join(held), next((each for each in held.values() if each.owner.who != UNKNOWN), None)
+    known = next((each for each in held.values() if each.owner.who != UNKNOWN), None)
     if known is None:
-        return Refused(f"another run is about to change this cluster ({names})", hint="the same command again")
+        return Refused(f"another run is about to change this cluster ({', '.join(held)})", hint="the same command again")
+    names = ", ".join(sorted(name for name, each in held.items() if each.owner.run == known.owner.run))
     owner, said = known.owner, f", last heard of {_span(known.silence)} ago" if known.silence > BEAT * 2 else ""
     return Refused(
         f"{owner.who} (process {owner.pid}) has been running inv {owner.task} on this cluster for {_span(known.age)}"
