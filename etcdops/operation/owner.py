@@ -82,14 +82,12 @@ def refusal(held: Mapping[str, Held], command: str) -> OpsError:
     """The one line for whom comes second; ``held``: what each host said."""
     known = next((each for each in held.values() if each.owner.who != UNKNOWN), None)
     if known is None:
-        return Refused(f"another run is about to change this cluster ({', '.join(held)})", hint="the same command again")
-    names = ", ".join(sorted(name for name, each in held.items() if each.owner.run == known.owner.run))
+        return Refused(f"another run is about to change this cluster ({', '.join(held)})", hint="once more, the same")
     owner, said = known.owner, f", last heard of {_span(known.silence)} ago" if known.silence > BEAT * 2 else ""
+    names = ", ".join(sorted(name for name, each in held.items() if each.owner.run == owner.run))
     return Refused(
-        f"{owner.who} (process {owner.pid}) has been running inv {owner.task} on this cluster for {_span(known.age)}"
-        f"{said}; it holds the lock on {names}",
-        hint="nothing was changed; wait until it ends.  Where it hangs, or waits at a prompt that nobody answers: "
-        f"{command or 'the same command'} --break-lock ends it before its next step",
+        f"{owner.who} runs inv {owner.task} (process {owner.pid}), for {_span(known.age)}{said}: the lock on {names}",
+        hint=f"wait for its end; if it hangs: {command or 'the same command'} --break-lock",
     )
 
 
