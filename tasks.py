@@ -27,6 +27,7 @@ ns = Collection(
     look.check_data,
     look.alarms,
     look.verify,
+    look.history,
     members.move_leader,
     members.add_member,
     members.remove_member,

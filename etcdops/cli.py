@@ -41,6 +41,7 @@ CHANGING = {"dry_run", "yes"}  # a task with one of these changes something: it 
 def task(
     *flags: str,
     bare: Sequence[str] = (),
+    may_be_bare: str = "",
     words: bool = False,
     name: str = "",
     help: dict[str, str] | None = None,
@@ -48,7 +49,8 @@ def task(
     """Make a function of ``run`` a task.
 
     ``flags`` of ``FLAGS`` are added to its arguments and reach it through ``run``; ``bare`` names the required
-    arguments, which may stand without their flags, in this order.  ``words``: what follows ``--`` is the task's.
+    arguments, which may stand without their flags, in this order; ``may_be_bare`` one that need not be given at all.
+    ``words``: what follows ``--`` is the task's.
     One that changes something, as its flags tell, has the lock while it works with hosts.
     """
     changes = not CHANGING.isdisjoint(flags)
@@ -82,6 +84,8 @@ def task(
             auto_shortflags=False,
             help={key.replace("_", "-"): text for key, text in texts.items()},
         )
+        if may_be_bare:
+            _MAY_BE_BARE[task_.name] = may_be_bare
         return task_
 
     return decorate
@@ -208,6 +212,7 @@ def close_to(word: str, names: Iterable[str]) -> list[str]:
     return [known[each] for each in meant]
 
 
+_MAY_BE_BARE: dict[str, str] = {}  # by task
 _handle = ParseMachine.handle
 
 
@@ -222,6 +227,10 @@ def _handle_dash(self: Any, word: str) -> None:
             return
         elif word not in self.context.flags and word not in self.context.inverse_flags:
             self.error(f"No idea what {word!r} is!")
+    optional = self.context.args.get(_MAY_BE_BARE.get(self.context.name or "", "")) if self.context else None
+    if optional and optional.raw_value is None and not self.waiting_for_flag_value and not word.startswith("-"):
+        optional.value = word
+        return
     try:
         _handle(self, word)
     except ValueError:

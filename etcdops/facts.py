@@ -13,6 +13,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from dataclasses import fields as fields_of
 from typing import Any
 
 from etcdops import layout
@@ -120,6 +121,14 @@ class HostFacts:
         return fingerprints(self.trust.get(path, "")) if told is None else frozenset(told.split(","))
 
     @property
+    def digest(self) -> str:
+        """The same, as long as nothing that is decided from changes here but for what moves by itself."""
+        moving = {"clock", "room", "view", "listeners", "addresses"}
+        still = {each.name: getattr(self, each.name) for each in fields_of(self) if each.name not in moving}
+        still |= {"addresses": sorted(self.addresses), "members": self.view.members}
+        return hashlib.sha256(repr(still).encode()).hexdigest()[:16]
+
+    @property
     def is_running(self) -> bool:
         """Whether an etcd process lives, ready or not."""
         return self.unit.pid != 0
@@ -136,6 +145,7 @@ def gather(host: Host, *paths: str, also: tuple[str, ...] = ()) -> HostFacts:
     ``Denied`` if the etcd there does not let us in.
     """
     facts = ask(host, *paths, also=also).facts
+    host.saw(facts.digest)
     if denied := host.credentials.refusal(facts.view.complaint):
         raise denied
     return facts

@@ -5,6 +5,7 @@ docs/guide.md says what differs from the guide, and why.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # of this project, on the controller
@@ -45,10 +46,26 @@ RESTORING = f"{STATE_DIR}/restoring"  # bars etcd from starting while a restore 
 RELEASES = "/opt/etcd"  # one folder per version
 CURRENT = f"{RELEASES}/current"  # the symlink that an upgrade swaps
 BIN_DIR = "/usr/local/bin"
+HELPERS = {"prelude", "client"}  # scripts that do nothing by themselves
 PROGRAMS = ("etcd", "etcdctl", "etcdutl")
 
 CLIENT_PORT = 2379
 PEER_PORT = 2380
+
+
+@functools.cache
+def _scripts() -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(FILES.glob("*.sh"))}
+
+
+def called(script: str) -> str:
+    """What a script does: which of files/ it is made of, as in ``host+etcd``, else the first line of its own."""
+    known = {name: script.index(text) for name, text in _scripts().items() if text in script}
+    names = sorted(known.keys() - HELPERS, key=known.__getitem__)
+    for name in known:
+        script = script.replace(_scripts()[name], "")
+    lines = (line.strip() for line in script.splitlines())
+    return "+".join(names) or next((line for line in lines if line and not line.startswith("#")), "")[:80]
 
 
 def script(*names: str) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -115,26 +115,45 @@ class Run:
 
     @contextmanager
     def changing(self, task: str, *, breaks: bool = False) -> Iterator[None]:
-        """The lock around what changes hosts or the cluster; it is taken when the hosts are first needed.
+        """Lock and record around what changes something; the lock is taken when the hosts are first needed.
 
         ``breaks``: from whoever has it.
         """
         from etcdops.operation import Operation
 
-        self.operation = Operation(task, self.command, self.ui, breaks=breaks)
-        code = 1
+        def cluster() -> str:
+            with suppress(OpsError):
+                return self.config.cluster.name
+            return "?"
+
+        self.operation = Operation(task, self.command, self.path, self.ui, cluster=cluster, breaks=breaks)
+        code, error = 0, None
         try:
             yield
-            code = 0
-        except OpsError as error:
-            code = error.exit_code
-            raise
-        except KeyboardInterrupt:
-            code = 130
+        except BaseException as trouble:
+            error = trouble
+            code = (
+                trouble.exit_code
+                if isinstance(trouble, OpsError)
+                else 130
+                if isinstance(trouble, KeyboardInterrupt)
+                else 1
+            )
             raise
         finally:
-            self.operation.close(code)
+            self.operation.close(code, error)
             self.close()
+
+    def decided(self, lines: Iterable[str]) -> bool:
+        """What is to be done, a line each: a dry run shows it and ends with that, True; another puts it on record."""
+        lines = list(lines)
+        if not self.dry_run:
+            if self.operation:
+                self.operation.decided(lines)
+            return False
+        for line in lines:
+            self.ui.result(line)
+        return True
 
     def emit(self, value: Any, show: Callable[[], None]) -> None:
         """The result: as JSON when asked for, else as ``show`` prints it."""

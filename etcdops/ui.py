@@ -19,6 +19,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self.tap: Callable[[str], None] = lambda text: None  # hears every line, but for tables and documents
 
     def step(self, title: str) -> None:
         """The title of what comes next."""
@@ -44,6 +45,7 @@ class Reporter:
 
     def result(self, text: str) -> None:
         """A line of the result."""
+        self.tap(text)
         print(text, flush=True)  # noqa: T201
 
     def json(self, value: Any) -> None:
@@ -89,6 +91,7 @@ class Reporter:
             yield advance
 
     def _say(self, text: str) -> None:
+        self.tap(text)
         with self._lock:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 

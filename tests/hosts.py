@@ -342,11 +342,15 @@ class Project:
     def refuses(self, code: int, *words: str, task: Sequence[str] = ("deploy",)) -> Done:
         """Run a task that must end with ``code`` and ``words``, and change nothing on any host that is on."""
         before = self.hosts.listing()
-        files = sorted(self.folder.rglob("*"))
+        files = self.files()
         done = self.inv(*task).failed(code, *words)
         assert self.hosts.listing() == before
-        assert sorted(self.folder.rglob("*")) == files
+        assert self.files() == files
         return done
+
+    def files(self) -> list[Path]:
+        """What is in the folder, but for the records of runs."""
+        return sorted(path for path in self.folder.rglob("*") if ".etcdops" not in path.parts)
 
     def deployed(self) -> Project:
         """Itself, with its cluster on the hosts."""

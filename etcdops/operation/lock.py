@@ -14,15 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from etcdops import layout
 from etcdops.errors import HostError, LockLost, OpsError
 from etcdops.operation.owner import BEAT, SILENCE, Controller, Held, Owner, refusal
+from etcdops.ssh import Outcome
 
 if TYPE_CHECKING:
-    from etcdops.ssh import Fleet, Host
-    from etcdops.ssh.session import Session
+    from etcdops.ssh import Fleet, Host, Session
 
 LONGEST = 7 * 86400.0  # seconds that a run may last
 PATIENCE = 10.0  # seconds for a host to say whether it has the lock free
@@ -51,16 +52,18 @@ class Lock:
         say: Callable[[str], None] = lambda text: None,
         breaks: bool = False,
         alive: Callable[[int], bool] = lambda pid: True,
+        call: Callable[[str], AbstractContextManager[Outcome]] = lambda host: nullcontext(Outcome()),
         linger: float = 150.0,
     ) -> None:
-        """``alive`` tells whether a process of this machine lives; ``linger``: seconds that a command of a run that
-        has ended may go on for on a host."""
+        """``alive`` tells whether a process of this machine lives; ``call`` is around each taking on a host;
+        ``linger``: seconds that a command of a run that has ended may go on for on a host."""
         self.owner = owner
         self._here = here
         self._command = command
         self._say = say
         self._breaks = breaks
         self._alive = alive
+        self._call = call
         self._linger = linger
         self._holds: dict[str, Hold] = {}
         self._hosts: dict[str, Host] = {}
@@ -124,7 +127,9 @@ class Lock:
                 return
             again = host.key in self._known
             self._holds.pop(host.key, None)
-            self._take_one(host, session, again=again)
+            with self._call(host.name) as outcome:
+                self._take_one(host, session, again=again)
+                outcome.rc = 0
         if again:
             self._look_around(host.key)
 

@@ -5,36 +5,70 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+import shlex
 import socket
-from collections.abc import Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from etcdops import __version__
+from etcdops.errors import OpsError
 from etcdops.operation.lock import Lock
 from etcdops.operation.owner import Controller, Owner
-from etcdops.ui import Reporter
+from etcdops.operation.record import Record, folder_of, shortened
+from etcdops.ssh import Outcome
+from etcdops.ui import Reporter, error_lines
 
 if TYPE_CHECKING:
     from etcdops.ssh import Fleet, Host, Session
 
 
 class Operation:
-    """One run that changes hosts or the cluster: ``id`` names it here, on the hosts and in their journals."""
+    """One run that changes something: ``id`` names it here, on the hosts and in their journals."""
 
-    def __init__(self, task: str, command: str, ui: Reporter, *, breaks: bool = False) -> None:
-        """``breaks``: the lock is taken from whoever has it."""
+    def __init__(
+        self, task: str, command: str, config: Path, ui: Reporter, *, cluster: Callable[[], str], breaks: bool = False
+    ) -> None:
+        """``cluster`` tells its name; ``breaks``: the lock is taken from whoever has it."""
         began = datetime.now(UTC)
         self.id = f"{began:%Y%m%dT%H%M%SZ}-{task}-{secrets.token_hex(2)}"
         here = controller()
         self.owner = Owner(self.id, f"{user()}@{here.name}", here.boot, os.getpid(), task)
-        self.lock = Lock(self.owner, here, command=command, say=ui.line, breaks=breaks, alive=_lives)
-        self._began = began
+        head = {
+            "at": round(began.timestamp(), 3),
+            "run": self.id,
+            "task": task,
+            "command": command,
+            "who": self.owner.who,
+            "pid": os.getpid(),
+            "config": str(config),
+            "etcdops": __version__,
+        }
+        self._ui = ui
+        self._began = time.monotonic()
+        self.record = Record(folder_of(config), self.id, lambda: {**head, "cluster": cluster()}, self._warn)
+        ui.tap = lambda text: self.record.write("said", text=text)
+        self.lock = Lock(
+            self.owner,
+            here,
+            command=command,
+            say=ui.line,
+            breaks=breaks,
+            alive=_lives,
+            call=lambda name: self.call(name, "lock"),
+        )
 
     def take(self, fleet: Fleet, names: Sequence[str]) -> None:
         """Have the lock on every host of ``fleet`` that answers; ``Refused`` where another run has it."""
-        self.lock.take(fleet, list(names))
+        away = self.lock.take(fleet, list(names))
+        self.record.write("locked", hosts=self.lock.hosts, away={name: error.message for name, error in away.items()})
+
+    def decided(self, lines: Iterable[str]) -> None:
+        """What is to be done, as a dry run shows it."""
+        self.record.write("decided", lines=list(lines))
 
     @property
     def fence(self) -> str:
@@ -45,17 +79,35 @@ class Operation:
         """See ``ssh.Envelope``."""
         self.lock.enter(host, session)
 
-    def begins(self, host: str, script: str, args: Sequence[str]) -> int:
+    @contextmanager
+    def call(self, host: str, what: str, args: Sequence[str] = ()) -> Iterator[Outcome]:
         """See ``ssh.Envelope``."""
-        return 0
+        fields = {"args": shortened(shlex.join(args))} if args else {}
+        number, began, outcome = self.record.call(host=host, what=what, **fields), time.monotonic(), Outcome()
+        error: dict[str, Any] = {}
+        try:
+            yield outcome
+        except BaseException as trouble:
+            error = {"error": str(trouble) or type(trouble).__name__}
+            raise
+        finally:
+            self.record.done(number, host=host, rc=outcome.rc, took=round(time.monotonic() - began, 3), **error)
 
-    def ended(self, number: int, *, rc: int | None, seconds: float, error: str = "") -> None:
+    def saw(self, host: str, digest: str) -> None:
         """See ``ssh.Envelope``."""
+        self.record.write("saw", host=host, digest=digest)
 
-    def close(self, code: int) -> None:
+    def close(self, code: int, error: BaseException | None) -> None:
         """The run has come to its end: the lock is given back, and the hosts note with which exit code."""
-        seconds = (datetime.now(UTC) - self._began).total_seconds()
+        seconds = time.monotonic() - self._began
         self.lock.release(f"ended with {code} after {seconds:.1f} s")
+        self._ui.tap = lambda text: None
+        known = {} if error is None else {"error": error_lines(error) if isinstance(error, OpsError) else [repr(error)]}
+        self.record.close(code=code, **known)
+
+    def _warn(self, text: str) -> None:
+        self._ui.tap = lambda text: None
+        self._ui.warn(text)
 
 
 def controller() -> Controller:

@@ -6,9 +6,11 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from etcdops import layout
 from etcdops.credentials import Credentials
 from etcdops.errors import HostError, LockLost, Lost
 from etcdops.ssh.session import Session, become_root, last_words, saying
@@ -32,6 +34,13 @@ class Completed:
     seconds: float
 
 
+@dataclass
+class Outcome:
+    """How a remote call ended; ``rc`` None: nobody knows."""
+
+    rc: int | None = None
+
+
 class Envelope(Protocol):
     """What a changing run has around each command on a host: its lock and its record."""
 
@@ -42,11 +51,11 @@ class Envelope(Protocol):
     def enter(self, host: Host, session: Session) -> None:
         """Called before each command: the lock is held on this host, or an error says why not."""
 
-    def begins(self, host: str, script: str, args: Sequence[str]) -> int:
-        """A remote call is about to be made; its number."""
+    def call(self, host: str, what: str, args: Sequence[str] = ()) -> AbstractContextManager[Outcome]:
+        """Around each remote call: ``what`` is called there, a script or something else."""
 
-    def ended(self, number: int, *, rc: int | None, seconds: float, error: str = "") -> None:
-        """It came to its end; ``rc`` None: nobody knows with what."""
+    def saw(self, host: str, digest: str) -> None:
+        """What was gathered about a host."""
 
 
 class NoForwarding(HostError):
@@ -148,7 +157,10 @@ class Host:
         """
         link = self._opened().link
         try:
-            return link.tunnel(address, port, timeout)
+            with self._call(f"tunnel {address}:{port}") as outcome:
+                stream = link.tunnel(address, port, timeout)
+                outcome.rc = 0
+            return stream
         except HostError as error:
             error.host = error.host or self.name
             raise
@@ -196,19 +208,23 @@ class Host:
         if envelope is None:
             return session.execute(script, args, stdin, limit, relay)
         envelope.enter(self, session)
-        number, began = envelope.begins(self.name, script, args), time.monotonic()
-        try:
+        with envelope.call(self.name, layout.called(script), args) as outcome:
             output = session.execute(f"{envelope.fence}\n{script}", args, stdin, limit, relay)
-        except BaseException as error:
-            envelope.ended(number, rc=None, seconds=time.monotonic() - began, error=str(error) or type(error).__name__)
-            raise
-        envelope.ended(number, rc=output.status, seconds=output.seconds)
+            outcome.rc = output.status
         if output.status == FENCED and output.stderr.startswith(b"lock\t"):
             raise LockLost(
                 f"{self.name} is {output.stderr.decode(errors='replace').strip().removeprefix('lock')[1:]}'s by now",
                 hint="inv history on the machine of the other run; then the same command again",
             )
         return output
+
+    def saw(self, digest: str) -> None:
+        """What was gathered here goes on record, where there is one."""
+        if self._envelope:
+            self._envelope.saw(self.name, digest)
+
+    def _call(self, what: str) -> AbstractContextManager[Outcome]:
+        return self._envelope.call(self.name, what) if self._envelope else nullcontext(Outcome())
 
     def _opened(self) -> Session:
         with self._lock:
@@ -219,17 +235,13 @@ class Host:
             return self._open
 
     def _connected(self) -> Session:
-        envelope, began = self._envelope, time.monotonic()
-        number = envelope.begins(self.name, "connect", ()) if envelope else 0
         try:
-            link = self._connect()
+            with self._call("connect") as outcome:
+                link = self._connect()
+                outcome.rc = 0
         except HostError as error:
             self._failed = time.monotonic(), error
-            if envelope:
-                envelope.ended(number, rc=None, seconds=time.monotonic() - began, error=error.message)
             raise
-        if envelope:
-            envelope.ended(number, rc=0, seconds=time.monotonic() - began)
         try:
             return Session(link, become_root(link, self._password, self._limit))
         except BaseException:

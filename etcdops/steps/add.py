@@ -37,9 +37,7 @@ def _add(run: Run, join: Join) -> None:
         return
     if voters % 2 == 0:
         run.ui.warn(f"{voters} members stand the loss of no more than {voters - 1} do; an odd number is better")
-    if run.dry_run:
-        for line in join.lines():
-            run.ui.result(line)
+    if run.decided(join.lines()):
         return
     if join.arrival.slip and join.arrival.drop:
         run.confirm(

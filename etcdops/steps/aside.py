@@ -53,9 +53,7 @@ def drop(run: Run, name: str) -> None:
         raise HostsFailed(away)
     if not hosts:
         raise UsageError(f"nothing is set aside as {name} on any host", hint="inv snapshot.list --set-aside")
-    if run.dry_run:
-        for host in hosts:
-            run.ui.result(f"{host}  delete /var/lib/etcd/aside-{name}")
+    if run.decided(f"{host}  delete /var/lib/etcd/aside-{name}" for host in hosts):
         return
     run.confirm(f"The old data {name} on {', '.join(hosts)} is deleted for good")
     run.fleet.all(lambda host: restoration.drop(host, name), hosts)

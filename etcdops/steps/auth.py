@@ -65,9 +65,7 @@ def auth_enable(run: Run) -> None:
     # Known to this run alone: the way back, should the tasks not be let in.
     spare = Credentials(RESCUE, secrets.token_urlsafe(24))
     actions = plan(who, spare, users)
-    if run.dry_run:
-        for action in actions:
-            run.ui.result(f"{name}  {action}")
+    if run.decided(f"{name}  {action}" for action in actions):
         return
     credentials.confirm(who, asker())
     run.confirm(
@@ -97,8 +95,7 @@ def auth_disable(run: Run) -> None:
     if not is_on(run):
         run.ui.result("nothing to do: authentication is off")
         return
-    if run.dry_run:
-        run.ui.result(f"{run.names[0]}  etcdctl auth disable")
+    if run.decided([f"{run.names[0]}  etcdctl auth disable"]):
         return
     who = "with a certificate of its CA" if run.config.cluster.tls else "that can reach it"
     run.confirm(f"Every client {who} can read and write all of cluster {run.config.cluster.name} from then on")

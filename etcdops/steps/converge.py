@@ -60,6 +60,11 @@ class Decision:
             lines[name].append("once it has joined: /etc/etcd/identity.json, and initial-cluster-state existing")
         return lines
 
+    def told(self, pki: str) -> list[str]:
+        """All of it, with where it happens; ``pki``: the folder of the keys here, as config.yaml has it."""
+        here = [f"here  {item.action} {pki}/{item.path}  ({item.why})" for item in self.certificates]
+        return [*here, *(f"{name}  {line}" for name, lines in self.lines().items() for line in lines)]
+
 
 def converge(run: Run, steps: tuple[str, ...]) -> None:
     """Bring every host to what ``steps`` ask for, and say what was done."""
@@ -73,6 +78,7 @@ def converge(run: Run, steps: tuple[str, ...]) -> None:
     if "distribute" in steps and run.config.cluster.tls:
         delivery.issue(run)
         decision = decide(run, facts, steps)
+    run.decided(decision.told(run.config.pki.dir))
     _act(run, decision)
     views = _views(decision.facts)
     if "start" in steps:
@@ -128,11 +134,7 @@ def _planned(run: Run) -> list[Item]:
 
 
 def _rehearse(run: Run, decision: Decision) -> None:
-    for item in decision.certificates:
-        run.ui.result(f"here  {item.action} {run.config.pki.dir}/{item.path}  ({item.why})")
-    for name, lines in decision.lines().items():
-        for line in lines:
-            run.ui.result(f"{name}  {line}")
+    run.decided(decision.told(run.config.pki.dir))
     if decision.empty:
         run.ui.result("nothing to do")
     delivery.look_for_archives(run, decision.facts, decision.changes)

@@ -66,9 +66,7 @@ def shrink(run: Run, found: Mapping[str, Database], names: Sequence[str]) -> Non
     ]
     if tight:
         raise Refused("nothing was defragmented", findings=tight, hint="free some space there: df /var/lib/etcd")
-    if run.dry_run:
-        for name in names:
-            run.ui.result(f"{name}  etcdctl defrag: {found[name]}")
+    if run.decided(f"{name}  etcdctl defrag: {found[name]}" for name in names):
         return
     if etcd.quorum(len(run.names)) == len(run.names):
         run.ui.warn("there is no quorum without the member that is at it: writes wait meanwhile")

@@ -23,8 +23,7 @@ def move_leader(run: Run, to: str) -> None:
         return
     target = to or furthest(run, views, leader)
     _refuse_unfit(views, target)
-    if run.dry_run:
-        run.ui.result(f"{leader}  etcdctl move-leader: {target} leads")
+    if run.decided([f"{leader}  etcdctl move-leader: {target} leads"]):
         return
     took = hand_over(run, views, leader, target)
     _tell(run, leader, target, took)

@@ -158,9 +158,7 @@ def _move(run: Run, move: Move) -> None:
         return
     for name, error in move.away.items():
         run.ui.warn(f"{name} does not answer ({error.message}): inv deploy tells it later")
-    if run.dry_run:
-        for line in move.lines():
-            run.ui.result(line)
+    if run.decided(move.lines()):
         return
     if move.alone and move.fact.view.healthy and move.verb:
         run.confirm(f"Without {move.name} the others have no quorum: the cluster stops while it is restarted")

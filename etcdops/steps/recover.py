@@ -85,9 +85,8 @@ def recover(run: Run) -> None:
     for error in hosts.lost.values():
         run.ui.line(f"lost: {error}")
     run.ui.line(f"survivors with data: {', '.join(survivors)}; a quorum takes {quorum(len(run.names))}")
-    if run.dry_run:
-        for name in survivors:
-            run.ui.result(f"{name}  systemctl stop etcd; save what it holds; restore the furthest of them")
+    what = "systemctl stop etcd; save what it holds; restore the furthest of them"
+    if run.decided(f"{name}  {what}" for name in survivors):
         return
     run.confirm(
         f"Give up {', '.join(hosts.lost) or 'what is missing'} and make a new cluster {run.config.cluster.name} of "
@@ -146,9 +145,7 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
     what = "put the data back that it had replaced" if barred else "keep the data that it has brought"
     if barred and hosts.healthy:
         raise Refused(f"restore {id_} was cut short, and {', '.join(hosts.healthy)} can commit", hint="inv status")
-    if run.dry_run:
-        for name in hosts.facts:
-            run.ui.result(f"{name}  restore {id_} was cut short: {what}; then look again")
+    if run.decided(f"{name}  restore {id_} was cut short: {what}; then look again" for name in hosts.facts):
         return False
     run.confirm(f"Restore {id_} was cut short: {what}", answer=run.config.cluster.name)
     if barred:

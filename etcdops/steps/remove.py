@@ -111,9 +111,7 @@ def remove_member(run: Run, name: str) -> None:
 def _remove(run: Run, removal: Removal) -> None:
     name = removal.name
     _warn(run, removal)
-    if run.dry_run:
-        for line in removal.lines():
-            run.ui.result(line)
+    if run.decided(removal.lines()):
         return
     cluster = run.config.cluster.name
     run.confirm(

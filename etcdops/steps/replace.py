@@ -114,9 +114,7 @@ def _replace(run: Run, gone: Run, plan: Replacement) -> None:
         run.ui.warn(f"{old.name} is healthy: add-member, then remove-member would keep one more copy meanwhile")
     if plan.idle:
         run.ui.warn(f"{old.name} has its data, and its etcd does not run: if that is all, inv start brings it back")
-    if run.dry_run:
-        for line in plan.lines():
-            run.ui.result(line)
+    if run.decided(plan.lines()):
         return
     by = f"{join.name} at {join.member.address}"
     run.confirm(

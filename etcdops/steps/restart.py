@@ -20,9 +20,7 @@ def restart(run: Run) -> None:
     if not verdict:
         raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
     order = sorted(run.names, key=lambda name: views[name].leads)
-    if run.dry_run:
-        for name in order:
-            run.ui.result(f"{name}  systemctl restart etcd")
+    if run.decided(f"{name}  systemctl restart etcd" for name in order):
         return
     with canary.alongside(run) as bird:
         for name in order:

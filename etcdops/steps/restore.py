@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from etcdops import gate, guards, layout, restoration
@@ -42,7 +42,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
         guards.refuse([*_findings(run, cluster), *fit.findings(run.config, source.proof, source.manifest, of_cluster)])
         _show(run, cluster, source)
         if run.dry_run:
-            _rehearse(Exchange.plan(run, cluster, source))
+            run.decided(_lines(Exchange.plan(run, cluster, source)))
             return
         run.confirm(f"Restore {run.config.cluster.name} from it", answer=run.config.cluster.name)
         if cluster.unfinished:
@@ -57,6 +57,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
         delivery.issue(run)
         own = (each for each in store.manifests() if each.cluster == run.config.cluster.name)
         exchange = Exchange.plan(run, cluster, source, seen=max((each.revision for each in own), default=0))
+        run.decided(_lines(exchange))
         exchange.prepare()
         exchange.rescue(store, work)
         exchange.swap()
@@ -197,18 +198,19 @@ def _show(run: Run, cluster: Cluster, source: Source) -> None:
     run.ui.line(f"the running cluster: revision {cluster.revision}, {leader} leads, {connected}{lost}")
 
 
-def _rehearse(exchange: Exchange) -> None:
+def _lines(exchange: Exchange) -> Iterator[str]:
+    """What happens on each host; the same for --dry-run and for a real run."""
     run, cluster, changes = exchange.run, exchange.before, exchange.changes
     for name in run.names:
         if cluster.sides[name].unfinished:
-            run.ui.result(f"{name}  put the data back that restore {cluster.sides[name].unfinished} had replaced")
+            yield f"{name}  put the data back that restore {cluster.sides[name].unfinished} had replaced"
         for change in filter(is_early, changes[name]):
-            run.ui.result(f"{name}  {change}")
-        run.ui.result(f"{name}  send the snapshot and restore it beside the old data")
+            yield f"{name}  {change}"
+        yield f"{name}  send the snapshot and restore it beside the old data"
         if cluster.facts[name].is_running:
-            run.ui.result(f"{name}  systemctl stop etcd")
+            yield f"{name}  systemctl stop etcd"
         aside = "set the old data aside and " if cluster.facts[name].data else ""
-        run.ui.result(f"{name}  {aside}put the restored data in its place")
+        yield f"{name}  {aside}put the restored data in its place"
         for change in (change for change in changes[name] if not is_early(change)):
-            run.ui.result(f"{name}  {change}")
-        run.ui.result(f"{name}  systemctl start etcd")
+            yield f"{name}  {change}"
+        yield f"{name}  systemctl start etcd"

@@ -66,8 +66,7 @@ def schedule(run: Run) -> None:
     for name, why in starts.items():
         lines[name].append(f"systemctl restart etcdops-backup.timer  ({why})")
     changed = [name for name in facts if lines[name]]
-    if run.dry_run:
-        _rehearse(run, lines)
+    if _rehearsed(run, lines):
         return
     if changed:
         run.ui.step(f"Schedule backups on {', '.join(changed)}")
@@ -86,8 +85,7 @@ def unschedule(run: Run) -> None:
     facts = _look(run)
     lines = {name: [f"remove {path}" for path in FILES if path in fact.paths] for name, fact in facts.items()}
     changed = [name for name in facts if lines[name]]
-    if run.dry_run:
-        _rehearse(run, lines)
+    if _rehearsed(run, lines):
         return
     if changed:
         run.ui.step(f"Remove the schedule from {', '.join(changed)}")
@@ -132,9 +130,8 @@ def _put(host: Host, changes: tuple[Change, ...], start: bool) -> None:
         host.run("systemctl restart etcdops-backup.timer")
 
 
-def _rehearse(run: Run, lines: dict[str, list[str]]) -> None:
-    for name, each in lines.items():
-        for line in each:
-            run.ui.result(f"{name}  {line}")
-    if not any(lines.values()):
+def _rehearsed(run: Run, lines: dict[str, list[str]]) -> bool:
+    ends = run.decided(f"{name}  {line}" for name, each in lines.items() for line in each)
+    if ends and not any(lines.values()):
         run.ui.result("nothing to do")
+    return ends

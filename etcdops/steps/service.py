@@ -21,9 +21,7 @@ def stop(run: Run) -> None:
         f"etcd stops on {', '.join(run.names)}, and cluster {run.config.cluster.name} serves nobody until inv start"
     )
     leaders = [name for name, fact in look(run).items() if fact.view.leads]
-    if run.dry_run:
-        for name in run.names:
-            run.ui.result(f"{name}  systemctl stop etcd")
+    if run.decided(f"{name}  systemctl stop etcd" for name in run.names):
         return
     run.ui.step(f"Stop {', '.join(run.names)}")
     for names in ([name for name in run.names if name not in leaders], leaders):

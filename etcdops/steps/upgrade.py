@@ -68,6 +68,7 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
     if plan or run.dry_run:
         _show(run, facts, hops, plan=plan)
         return
+    run.decided(f"{', '.join(run.names)}  etcd {hop}" for hop in hops)
     if not hops:
         _whole(run, facts, target)
     done: list[dict[str, Any]] = []

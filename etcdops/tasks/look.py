@@ -71,3 +71,20 @@ def verify(run: Run) -> None:
     a password. Words after -- are pytest's.
     """
     dev.verify(run)
+
+
+@task(
+    "json",
+    may_be_bare="which",
+    help={
+        "which": "The run, or enough of its id to tell it; or latest [a table of all]",
+        "limit": "So many at most; 0: all [20]",
+        "calls": "Each remote call by itself.",
+    },
+)
+def history(run: Run, which: str = "", limit: int = 20, calls: bool = False) -> None:
+    """Which runs changed something from here; or one of them.
+
+    What it saw, decided, did and found, from its record in .etcdops/runs beside config.yaml. Asks no host.
+    """
+    steps.history.history(run, which, limit, calls=calls)

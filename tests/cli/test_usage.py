@@ -152,3 +152,13 @@ def test_relative_paths_are_those_of_the_configuration(inv: Inv, config: Path, t
     assert done.returncode == 0, done.stderr
     assert (config.parent / "pki" / "ca-key.pem").exists()
     assert list(there.iterdir()) == []
+
+
+def test_a_word_that_need_not_be_given(inv: Inv, config: Path) -> None:
+    assert inv("history", config=config).returncode == 0
+    for words in (["latest"], ["--which=latest"], ["--calls", "latest"], ["latest", "--calls"]):
+        done = inv("history", *words, config=config)
+        assert (done.returncode, done.stderr) == (2, "error: no run latest is on record; inv history\n"), words
+    assert "Usage: inv" in inv("history", "--help", config=config).stdout
+    assert inv("history", "--hlep", config=config).returncode == 2
+    assert inv("history", "one", "two", config=config).stderr.startswith("error: No idea what 'two' is")
