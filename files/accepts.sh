@@ -6,6 +6,7 @@ set -u
 umask 077
 work=$(mktemp -d /run/etcdops.XXXXXXXX) || exit 1
 trap 'rm -rf -- "$work"' EXIT
+trap 'exit 129' HUP INT TERM PIPE
 cat >"$work/etcd.conf"
 (
     set -a

@@ -5,7 +5,7 @@ dir=$data
 while [ ! -d "$dir" ]; do dir=${dir%/*}/ dir=${dir%/} dir=${dir:-/}; done
 trial=$(mktemp -- "$dir/.etcdops-check.XXXXXXXX") && {
     trap 'rm -f -- "$trial"' EXIT
-    trap 'exit 143' HUP INT TERM
+    trap 'exit 143' HUP INT TERM PIPE
     until=$(($(date +%s) + 5))
     dd if=/dev/zero of="$trial" bs=64k count=8 conv=fdatasync 2>/dev/null &&
         n=0 && while [ "$n" -lt 100 ] && [ "$(date +%s)" -lt $until ]; do
@@ -15,5 +15,5 @@ trial=$(mktemp -- "$dir/.etcdops-check.XXXXXXXX") && {
             n=$((n + 1))
         done
     rm -f -- "$trial"
-    trap - EXIT HUP INT TERM
+    trap - EXIT HUP INT TERM PIPE
 }

@@ -19,6 +19,7 @@ done
 if [ -n "$QUERIES" ]; then
     answers=$(mktemp -d /run/etcdops.XXXXXXXX) || exit 1
     trap 'rm -rf -- "$answers"' EXIT
+    trap 'exit 129' HUP INT TERM PIPE
     for query in $QUERIES; do
         case $query in
         health) words='endpoint health' ;;

@@ -42,6 +42,14 @@ def test_only_posix(name: str) -> None:
     assert re.findall(BASHISMS, code) == []
 
 
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if "mktemp" in layout.script(name)])
+def test_no_temporary_file_stays_when_the_line_is_cut(name: str) -> None:
+    """A shell that dies of a signal runs no trap for EXIT."""
+    signals = "HUP INT TERM" if name == "backup" else "HUP INT TERM PIPE"  # that one runs without a line
+    text = layout.script("throwaway", name) if name == "drill" else layout.script(name)
+    assert re.search(rf"trap 'exit \d+' {signals}$", text, flags=re.MULTILINE)
+
+
 @pytest.mark.parametrize("path", sorted(layout.TEMPLATES.glob("*")), ids=lambda path: path.name)
 def test_every_template_is_one(path: Path) -> None:
     """No editor's backup or other leftover lies among them."""
