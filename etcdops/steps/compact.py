@@ -12,7 +12,8 @@ from etcdops.run import Run
 from etcdops.ssh import Host
 
 SECONDS = 600  # that etcd may take to drop what is compacted
-STILL = 1.0  # seconds without a change after which a member has dropped all
+STILL = 1.0  # seconds in which no member's data gets less, after which all is dropped
+NOISE = 256 << 10  # bytes by which it goes up and down where clients write all the time; etcd drops megabytes a second
 
 # $1 the revision  $2 seconds  $3 dry: only look.  A read just below a compaction's revision says that there was one.
 SCRIPT = r"""
@@ -64,14 +65,17 @@ def drop_history(run: Run, keep: int) -> None:
 
 def _wait(run: Run, names: list[str]) -> None:
     """etcd waits for the member that was asked; the others drop it at their own pace, and tell by their size alone."""
-    sizes: list[tuple[dict[str, int], float]] = []  # each other than the one before, since when
+    last: dict[str, int] = {}
+    since = time.monotonic()
 
     def look() -> float:
+        nonlocal last, since
         views = run.fleet.map(gate.ask, names)
         used = {n: view.status.db_in_use for n, view in views.items() if isinstance(view, View) and view.status}
-        if not sizes or sizes[-1][0] != used:
-            sizes.append((used, time.monotonic()))
-        return time.monotonic() - sizes[-1][1]
+        if not last or any(used[name] < last.get(name, 0) - NOISE for name in used):
+            since = time.monotonic()
+        last = used
+        return time.monotonic() - since
 
     gate.until(
         run,

@@ -235,6 +235,16 @@ def test_next_member_waits_for_one_that_etcdctl_gave_up(cluster: Project, hosts:
     hosts.each("rm -f /usr/local/sbin/etcdctl /run/test-*")
 
 
+def test_compaction_comes_to_its_end_while_clients_write(cluster: Project) -> None:
+    """Their data grows all the time then, so that it never stands still."""
+    with Writer(cluster) as writer:
+        cluster.hosts.eventually(lambda: len(writer.acknowledged) > 100)
+        done = cluster.inv("compact", "--keep=10").ok()
+    assert done.lines[0].startswith("compacted to revision ")
+    assert writer.lost() == {}
+    kept.wipe(cluster)
+
+
 def test_no_defragmentation_while_a_member_is_away(cluster: Project, hosts: Hosts) -> None:
     with without("etcd02", "off", cluster):
         sizes = {name: kept.status(cluster, name)["dbSize"] for name in ("etcd01", "etcd03")}
