@@ -5,6 +5,7 @@ dir=/run/systemd/system/etcd.service.d
 end() {
     [ -e $dir/etcdops-log.conf ] || return 0
     rm -f -- $dir/etcdops-log.conf /run/etcdops-log.env
+    rmdir --ignore-fail-on-non-empty -- $dir
     systemctl daemon-reload
 }
 newest() { stat -c %Y /var/lib/etcd/default.etcd/member/snap/*.snap 2>/dev/null | sort -n | tail -n 1; }
