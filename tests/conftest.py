@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from etcdops.dev import TIERS
+from etcdops.dev import CHAOS, TIERS
 from tests.hosts import Hosts, Project, real
 
 TESTS = Path(__file__).parent
-REAL_HOSTS = {"lab", "infra"}
+REAL_HOSTS = {"lab", "infra", CHAOS}
 SUM = 64  # digits of a SHA-256
-SECONDS = {"lint": 300, "lab": 900, "infra": 900}  # the first test of real hosts builds their image
+SECONDS = {"lint": 300, "lab": 900, "infra": 900, CHAOS: 900}  # the first test of real hosts builds their image
 
 
 def tier(item: pytest.Item) -> str:
@@ -23,8 +23,10 @@ def tier(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: TIERS.index(tier(item)))  # stable: the order within a tier stays
+    items.sort(key=lambda item: (*TIERS, CHAOS).index(tier(item)))  # stable: the order within a tier stays
     for item in items:
+        if tier(item) == CHAOS:
+            item.add_marker(CHAOS)
         if tier(item) in SECONDS and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SECONDS[tier(item)]))
 

@@ -60,7 +60,7 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 def test_every_folder_of_tests_is_a_tier() -> None:
     folders = {path.parent.relative_to(dev.TESTS).parts[0] for path in dev.TESTS.rglob("test_*.py")}
-    assert folders <= set(dev.TIERS)
+    assert folders <= {*dev.TIERS, dev.CHAOS}
 
 
 def test_all_tiers_run_in_one_pytest_from_fast_to_slow(
@@ -79,7 +79,7 @@ def test_all_tiers_run_in_one_pytest_from_fast_to_slow(
 def test_chaos_runs_by_name(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     became = executed(monkeypatch)
     dev.test(run, "chaos")
-    assert became == [[sys.executable, "-m", "pytest", "tests/lab", "-m", "chaos", *dev.WORKERS]]
+    assert became == [[sys.executable, "-m", "pytest", "tests/lab", "tests/chaos", "-m", "chaos", *dev.WORKERS]]
 
 
 def test_one_tier_alone_with_words_for_pytest(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,196 @@
+"""Runs of ./inv that die at one exact boundary: which there are, which to try, and what must be true afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.chaos import leftovers
+from tests.chaos.clients import Clients, Origin
+from tests.chaos.states import Portrait, State, differences, members_of, portrait
+from tests.hosts import Process, Project
+from tests.lab import kept
+from tests.lab.members import FIVE, address, host_at, reread
+
+HOOK = Path(__file__).parent / "hook"
+LONGEST = 600.0  # seconds for one run
+LONG = 0.15  # seconds from which on a command is killed in its middle, too
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where a run is killed: ``phase`` of command ``number``; ``name`` is who does what there."""
+
+    number: int
+    phase: str  # before | after | within
+    name: str
+    delay: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """For ETCDOPS_CRASH_AT."""
+        return f"{self.phase} {self.number}" + (f" {self.delay:.3f}" if self.delay else "")
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with others: the step, on whatever host; here the folder, whatever file."""
+        where, _, what = self.name.partition(" ")
+        return f"{self.phase} {what.partition('/')[0] if where == 'here' else what}"
+
+    def __str__(self) -> str:
+        return f"{self.phase} {self.number} ({self.name})"
+
+
+def boundaries(log: str, chance: random.Random) -> list[Boundary]:
+    """Every boundary of the run that has written ``log``; one in the middle of each command that takes its time."""
+    rows = [line.split("\t") for line in log.splitlines()]
+    took = {int(row[0]): float(row[2]) for row in rows if row[1] == "took"}
+    found = []
+    for number, where, what in [(int(row[0]), *row[1:]) for row in rows if row[1] != "took"]:
+        name = f"{where} {what}"
+        found.append(Boundary(number, "before", name))
+        if where != "here":
+            found.append(Boundary(number, "after", name))
+            if took.get(number, 0.0) > LONG:
+                found.append(Boundary(number, "within", name, chance.uniform(0.05, took[number])))
+    return found
+
+
+def sample(found: Sequence[Boundary], count: int, chance: random.Random) -> list[Boundary]:
+    """So many of them, in their order: each kind once before any kind twice, for most commands only look."""
+    if len(found) <= count:
+        return list(found)
+    kinds: dict[str, list[Boundary]] = {}
+    for each in chance.sample(list(found), len(found)):
+        kinds.setdefault(each.kind, []).append(each)
+    chosen: list[Boundary] = []
+    while len(chosen) < count:
+        turn = [each.pop() for each in kinds.values() if each]
+        chance.shuffle(turn)
+        chosen += turn[: count - len(chosen)]
+    return sorted(chosen, key=lambda each: (each.number, each.phase))
+
+
+@dataclass(frozen=True)
+class Task:
+    """A changing task: its ``words``, and the state that it is run in, by name.
+
+    ``before`` is done to that state each time, such as changing a setting.  ``interrupts``: it stops the cluster on
+    purpose, so that a run that is killed may leave it down.
+    """
+
+    state: str
+    words: tuple[str, ...]
+    before: Callable[[Project], object] = lambda project: None
+    interrupts: bool = False
+
+
+@dataclass
+class Matrix:
+    """The trials of one task: an undisturbed run first, then one for each boundary."""
+
+    name: str
+    task: Task
+    project: Project
+    state: State
+    say: Callable[[str], None]
+    results: list[tuple[Boundary, str]] = field(default_factory=list)
+
+    def run(self, count: int, chance: random.Random) -> None:
+        """``count`` boundaries, or all if there are no more; what came of them is in ``results``."""
+        self._prepare()
+        before = portrait(self.project)
+        log = self.project.folder.parent / "boundaries"
+        log.unlink(missing_ok=True)
+        with self._writing() as clients:
+            clean = self._start(log).end(LONGEST).ok()
+        end = self._end(before, clients)
+        found = boundaries(log.read_text(), chance)
+        chosen = sample(found, count, chance)
+        self.say(
+            f"{self.name}: {clean.seconds:.1f} s undisturbed, {len(found)} boundaries, {len(chosen)} of them tried"
+        )
+        for each in chosen:
+            began = time.monotonic()
+            self._prepare()
+            try:
+                result = self._trial(each, before, end)
+            except AssertionError as error:
+                result = f"WRONG: {error}"
+            self.results.append((each, result))
+            self.say(f"{self.name}: {each}: {result} ({time.monotonic() - began:.0f} s)")
+
+    @property
+    def wrong(self) -> list[str]:
+        """The boundaries at which a run must not be killed."""
+        return [f"{each}: {result}" for each, result in self.results if result.startswith("WRONG")]
+
+    def _prepare(self) -> None:
+        self.state.come_back(self.project)
+        self.task.before(self.project)
+        reread(self.project)
+
+    def _start(self, log: Path, at: str = "") -> Process:
+        hook = {"PYTHONPATH": str(HOOK), "ETCDOPS_CRASH_LOG": str(log), "ETCDOPS_CRASH_AT": at}
+        self.project.env |= hook
+        try:
+            return self.project.start(*self.task.words)
+        finally:
+            for name in hook:
+                del self.project.env[name]
+
+    def _trial(self, at: Boundary, before: Portrait, end: Mapping[str, str]) -> str:
+        """One run that is killed ``at``, and the same again; what came of it."""
+        with self._writing() as clients:
+            killed = self._start(self.project.folder.parent / "killed", at.words).end(LONGEST)
+            assert killed.code in {0, -signal.SIGKILL}, ("was not killed", killed)
+            if clients and not (self.task.interrupts and self._is_down_on_purpose()):
+                clients.go_on()
+            again = self.project.start(*self.task.words).end(LONGEST)
+            assert again.code == 0, ("the same again", again)
+            reread(self.project)
+            if clients:
+                clients.go_on()
+        wrong = differences(end, self._end(before, clients))
+        assert not wrong, ("another end than undisturbed", wrong)
+        return ("not reached" if killed.code == 0 else "killed") + f", the same again took {again.seconds:.1f} s"
+
+    def _end(self, before: Portrait, clients: Clients | None) -> dict[str, str]:
+        """What the end is like, once it is whole, with nothing lost, nothing left to do and nothing left over."""
+        project = self.project
+        reread(project)
+        names = [host_at(each["address"]) for each in project.config["members"]]
+        deploy = project.inv("deploy").ok().stdout
+        assert deploy.startswith("nothing to do in ") and f"{len(names)} members healthy" in deploy, deploy
+        if clients:
+            self._tell_restored(clients)
+            lost = clients.lost()
+            assert not lost, {name: (len(keys), keys[:3]) for name, keys in lost.items()}
+        left = leftovers.left(project, FIVE)
+        assert not left, ("left over", left)
+        lists = {str(members_of(project, name)) for name in names}
+        return portrait(project).lines(before) | {"members": "\n".join(sorted(lists))}
+
+    def _writing(self) -> contextlib.AbstractContextManager[Clients | None]:
+        if not self.state.members:
+            return contextlib.nullcontext()
+        return Clients(self.project, {name: address(name) for name in FIVE})
+
+    def _tell_restored(self, clients: Clients) -> None:
+        """A cluster that a restore has begun goes on from the backup of the state."""
+        now, first = kept.cluster_id(self.project, self.state.members[0]), self.state.folder / "backups"
+        for path in first.glob("*.json"):
+            manifest = json.loads(path.read_text())
+            if int(manifest["cluster_id"], 16) != now:
+                clients.restored(str(now), Origin(str(int(manifest["cluster_id"], 16)), manifest["revision"]))
+
+    def _is_down_on_purpose(self) -> bool:
+        """Whether the task was between its stop and its start of the cluster."""
+        mark = "ls -d /var/lib/etcd/restoring /var/lib/etcd/restore-*/swapping 2>/dev/null; true"
+        return any(self.project.hosts.each(mark, FIVE).values())

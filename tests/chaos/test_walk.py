@@ -1,0 +1,63 @@
+"""Endurance: all tasks and faults in random order, clients writing all along, and no acknowledged write lost.
+
+ETCDOPS_WALK_SECONDS is for how long (600), ETCDOPS_WALK_SEED which walk: the one that is printed, to walk it again.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import leftovers
+from tests.chaos.clients import Clients
+from tests.chaos.walk import NEW, OLD, Walk
+from tests.hosts import Hosts, Project
+from tests.lab.members import FIVE, address
+from tests.lab.test_upgrade import archives
+
+SECONDS = float(os.environ.get("ETCDOPS_WALK_SECONDS") or 600)
+SEED = int(os.environ.get("ETCDOPS_WALK_SEED") or random.SystemRandom().randrange(10**6))
+WAIT = 30.0  # seconds that clients wait at most, for whatever cause
+
+
+@pytest.fixture
+def walk(hosts: Hosts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Walk]:
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        with capfd.disabled():  # also from a worker of pytest-xdist, whose standard output nobody sees
+            print(f"{time.monotonic() - began:6.1f}  {text}", file=sys.stderr, flush=True)
+
+    folder = tmp_path / "project"
+    folder.mkdir()
+    with hosts.more(len(FIVE)):
+        hosts.bare()
+        project = Project(
+            hosts,
+            folder,
+            version=OLD,
+            release=archives(hosts, OLD, NEW),
+            ssh={"connect_timeout": 1},
+            backup={"keep": {"last": 5}},
+        )
+        leftovers.temporary(project)
+        say(f"ETCDOPS_WALK_SEED={SEED} ETCDOPS_WALK_SECONDS={SECONDS:.0f}")
+        project.inv("deploy").ok()
+        with Clients(project, {name: address(name) for name in FIVE}) as clients:
+            yield Walk(hosts, project, clients, random.Random(SEED), say)
+
+
+@pytest.mark.timeout(SECONDS + 1200)
+def test_nothing_is_lost_on_a_random_walk(walk: Walk) -> None:
+    try:
+        walk.go(SECONDS)
+        walk.full_check()
+    finally:
+        for line in walk.table():
+            walk.say(line)
