@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from etcdops.tasks import develop, guide, keys, lab, look, members, room, snapshots, versions
+from etcdops.tasks import develop, guide, keys, lab, look, members, room, snapshots, trust, versions
 
 ns = Collection(
     guide.gen_ca,
@@ -19,6 +19,7 @@ ns = Collection(
     guide.adopt,
     versions.upgrade,
     versions.downgrade,
+    trust.rotate_certs,
     look.health,
     look.status,
     look.members,

@@ -12,7 +12,7 @@ from etcdops import atomic
 from etcdops.config import Member, PkiSection
 from etcdops.credentials import ROOT
 from etcdops.errors import UsageError
-from etcdops.pkifolder import CLIENTS, PEERS, Authority, PkiFolder
+from etcdops.pkifolder import CLIENTS, PEERS, ROTATING, Authority, PkiFolder
 
 if TYPE_CHECKING:  # `cryptography` takes 75 ms to import: a task that touches no certificate does not pay that
     from etcdops.pki import CA, LeafRequest, Pair
@@ -76,15 +76,41 @@ class _Leaf(NamedTuple):
 
 
 class Keystore:
-    """The certificates and keys in ``folder``.  ``settings`` say how new ones are made; what is valid is kept.
+    """The certificates and keys in ``folder``.  ``settings`` say how new ones are made; what is valid is kept, but for
+    leaves that were issued before ``since``.
 
     ``UsageError`` says what is wrong with the files there, ``OpsError`` why one could not be written.
     """
 
-    def __init__(self, folder: Path, settings: PkiSection) -> None:
+    def __init__(self, folder: Path, settings: PkiSection, since: datetime | None = None) -> None:
         self.folder = folder
         self._files = PkiFolder(folder)
         self.settings = settings
+        self._since = since
+
+    @property
+    def rotating(self) -> datetime | None:
+        """Since when every leaf is being replaced; None while that is not so."""
+        return self._since or self._files.rotating()
+
+    def to_rotate(self, now: datetime) -> Keystore:
+        """The same, for replacing every leaf: those that a run which was cut short has not replaced yet, else all."""
+        since = self._files.rotating()
+        return Keystore(self.folder, self.settings, min(since, now) if since else now.replace(microsecond=0))
+
+    def rotate(self, members: Sequence[Member], now: datetime) -> None:
+        """Say in the folder that every leaf is being replaced, if each can be: any run goes on with it from there."""
+        self.plan_leaves(members, now)
+        assert self._since is not None  # only what ``to_rotate`` gives is for this
+        with atomic.locked(self.folder):
+            atomic.write([atomic.NewFile(self.folder / ROTATING, f"{self._since.isoformat()}\n".encode(), 0o644)])
+
+    def rotated(self) -> None:
+        """Every leaf is replaced, wherever it belongs."""
+        with atomic.locked(self.folder):
+            (self.folder / ROTATING).unlink(missing_ok=True)
+            atomic.sync(self.folder)
+        self._since = None
 
     def plan_ca(self, now: datetime) -> list[Item]:
         """What ``make_ca`` would do; reads only."""
@@ -168,8 +194,8 @@ class Keystore:
         action: Action = "make" if why == NONE_YET else "renew"
         if authority.ca:
             if pair and not why:
-                action, why = _age(pair, authority.ca, now)
-            else:
+                action, why = _age(pair, authority.ca, now, self.rotating)
+            if action != "keep":
                 self._require_issuer(authority.stem, authority.ca, f"{stem}.pem is needed: {why}", now)
         lax = self._lax(stem) if action == "keep" else []
         return _Leaf(stem, request, authority.ca, [Item(f"{stem}.pem", action, why), *lax])
@@ -228,14 +254,17 @@ def _issuing(authorities: Sequence[Authority], request: LeafRequest) -> Authorit
     return authorities[-1] if request.role == "peer" else authorities[0]
 
 
-def _age(pair: Pair, ca: CA, now: datetime) -> tuple[Action, str]:
-    """Whether a pair without fault is old enough to be renewed.
+def _age(pair: Pair, ca: CA, now: datetime, since: datetime | None) -> tuple[Action, str]:
+    """Whether a pair without fault is old enough to be renewed: always, where it was issued before ``since``.
 
-    It is kept if a new one would end no later, as close to the end of the CA, or if the CA's key is elsewhere.
+    Else it is kept if a new one would end no later, as close to the end of the CA, or if the CA's key is elsewhere.
     """
     from etcdops.certificate import inspect
+    from etcdops.pki import BACKDATE
 
     info = inspect(pair.cert_pem)
+    if since and info.not_before < since - BACKDATE:
+        return "renew", f"from before the rotation of {since:%Y-%m-%d %H:%M} UTC"
     why = _until(info.not_after, now)
     gains = ca.key_pem is not None and ca.issuer(now).not_valid_after_utc > info.not_after
     return ("renew", f"only {why}") if now >= info.renew_from and gains else ("keep", why)

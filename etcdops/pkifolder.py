@@ -4,6 +4,7 @@
     peer-ca.pem, peer-ca-key.pem        the peers' CA, so that no client certificate can act as a peer
     members/NAME/server.pem, server-key.pem, peer.pem, peer-key.pem, client.pem, client-key.pem
     client.pem, client-key.pem          the operator's
+    rotating                            while every leaf is replaced: since when
 
 A ca.pem that stands there without a peer-ca.pem was brought by the user, and signs for both.
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:  # `cryptography` takes 75 ms to import: a task that touches n
     from etcdops.pki import CA
 
 CLIENTS, PEERS = "ca", "peer-ca"
+ROTATING = "rotating"
 
 
 class Authority(NamedTuple):
@@ -83,6 +86,16 @@ class PkiFolder:
         """Whether a run that made this CA was killed between the renames of its key and its certificate."""
         cert = self.cert(stem)
         return self.key(stem).exists() and not cert.exists() and atomic.staged(cert).exists()
+
+    def rotating(self) -> datetime | None:
+        """Since when every leaf is being replaced, whatever its age; None while that is not so."""
+        path = self.path / ROTATING
+        text = (self.read(path) or b"").decode(errors="replace").strip()
+        try:
+            return datetime.fromisoformat(text).astimezone(UTC) if text else None
+        except ValueError:
+            hint = "remove it; inv rotate-certs begins anew"
+            raise UsageError(f"{path}: holds no date and time", hint=hint) from None
 
     def pair(self, stem: str, cert_pem: bytes, key_pem: bytes | None) -> list[atomic.NewFile]:
         """The key first: a leaf whose key alone was replaced does not match, and is issued again."""

@@ -93,6 +93,9 @@ def folder(picture: Picture) -> Iterator[Finding]:
     if picture.pki:
         yield Finding("error", picture.pki.message, hint=picture.pki.hint or "put the pki folder of this cluster back")
         return
+    if picture.rotating:
+        text = f"every certificate is being replaced since {picture.rotating:%Y-%m-%d %H:%M} UTC, and not yet proven"
+        yield Finding("warning", text, hint="inv rotate-certs goes on from there")
     for item in picture.items:
         if item.action == "keep" or (item.action == "make" and picture.is_bare):
             continue

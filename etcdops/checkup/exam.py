@@ -6,12 +6,9 @@ is served, and a host has no program of which one could be sure that it speaks H
 
 from __future__ import annotations
 
-import contextlib
-import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from etcdops import layout
@@ -21,10 +18,10 @@ from etcdops.config import Config, Member
 from etcdops.credentials import Denied
 from etcdops.errors import HostError
 from etcdops.facts import HostFacts, ask, decode, fields
-from etcdops.ssh import Host, NoForwarding, Stream
+from etcdops.handshake import Served, look, stream, words
+from etcdops.ssh import Host, Stream
 
 PATIENCE = 2  # seconds until a port that says nothing counts as one that a firewall drops
-LIMIT = 5.0  # seconds for one look at a port of etcd
 LARGEST = 16 << 20  # bytes of metrics
 PORTS = (layout.CLIENT_PORT, layout.PEER_PORT)
 ON_DISK = {layout.CLIENT_PORT: layout.SERVER, layout.PEER_PORT: layout.PEER}
@@ -37,15 +34,6 @@ class Reach:
 
     state: str
     why: str = ""
-
-
-@dataclass(frozen=True)
-class Served:
-    """The certificate (PEM) that a port shows; where there is none, the ``trouble``; ``unseen``: why none can tell."""
-
-    certificate: str = ""
-    trouble: str = ""
-    unseen: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,11 +109,11 @@ def _figures(host: Host, facts: HostFacts, now: float) -> tuple[Metrics | None, 
         return None, "etcd has no listen-metrics-urls with http"
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(plain.hostname, plain.hostname)  # noqa: S104
     try:
-        with _stream(host, address, plain.port or layout.CLIENT_PORT) as stream:
-            stream.sendall(f"GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
-            head, _, body = _all(stream).partition(b"\r\n\r\n")
+        with stream(host, address, plain.port or layout.CLIENT_PORT) as opened:
+            opened.sendall(f"GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            head, _, body = _all(opened).partition(b"\r\n\r\n")
     except (HostError, OSError) as error:
-        return None, _words(error)
+        return None, words(error)
     said = head.decode(errors="replace").partition("\r\n")[0]
     if " 200 " not in said:
         return None, f"{plain.geturl()}/metrics answers {said or 'nothing'}"
@@ -136,58 +124,11 @@ def _ports(host: Host, config: Config, member: Member) -> dict[int, Served]:
     """What each port shows to one who comes with the operator's, or the member's own, certificate."""
     folder = config.resolve(config.pki.dir)
     pairs = {layout.CLIENT_PORT: folder / "client", layout.PEER_PORT: folder / "members" / member.name / "peer"}
-    return {port: _served(host, member.address, port, stem) for port, stem in pairs.items()}
+    return {port: look(host, member.address, port, stem) for port, stem in pairs.items()}
 
 
-def _served(host: Host, address: str, port: int, stem: Path) -> Served:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # it is looked at, whatever it is
-    with contextlib.suppress(OSError):  # by TLS 1.3 a server shows its certificate before it asks for ours
-        context.load_cert_chain(f"{stem}.pem", f"{stem}-key.pem")
-    try:
-        with _stream(host, address, port) as stream:
-            return Served(ssl.DER_cert_to_PEM_cert(_handshake(stream, context)))
-    except NoForwarding as error:
-        return Served(unseen=error.message)
-    except (HostError, OSError) as error:
-        return Served(trouble=_words(error))
-
-
-def _handshake(stream: Stream, context: ssl.SSLContext) -> bytes:
-    """The certificate (DER) that the other side shows; ``OSError`` where it speaks no TLS."""
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing)
-    while True:
-        try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            stream.sendall(outgoing.read())
-            chunk = stream.recv(65536)
-            if not chunk:
-                raise OSError("it hung up in the TLS handshake") from None
-            incoming.write(chunk)
-        else:
-            stream.sendall(outgoing.read())
-            return tls.getpeercert(binary_form=True) or b""
-
-
-def _all(stream: Stream) -> bytes:
+def _all(opened: Stream) -> bytes:
     got = b""
-    while (chunk := stream.recv(65536)) and len(got) < LARGEST:
+    while (chunk := opened.recv(65536)) and len(got) < LARGEST:
         got += chunk
     return got
-
-
-@contextlib.contextmanager
-def _stream(host: Host, address: str, port: int) -> Iterator[Stream]:
-    stream = host.connect(address, port, LIMIT)
-    try:
-        yield stream
-    finally:
-        stream.close()
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, HostError):
-        return error.message
-    return f"no answer within {LIMIT:g} s" if isinstance(error, TimeoutError) else str(error)

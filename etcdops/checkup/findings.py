@@ -36,6 +36,7 @@ class Picture:
     """All that the rules look at: each host as it was examined, or why it could not be.
 
     ``wants`` and ``items``: what should be on each host, and be made in pki.dir; ``pki`` says why they are not known.
+    ``rotating``: since when every leaf is being replaced.
     ``backup``: the newest in the store; ``store`` where that is, ``shut`` why it could not be looked into.
     ``releases``: why a release that is asked for cannot be had.
     """
@@ -46,6 +47,7 @@ class Picture:
     wants: Mapping[str, Want] = field(default_factory=dict)
     items: Sequence[Item] = ()
     pki: OpsError | None = None
+    rotating: datetime | None = None
     backup: Manifest | None = None
     store: str = ""
     shut: OpsError | None = None

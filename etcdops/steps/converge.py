@@ -73,7 +73,7 @@ def converge(run: Run, steps: tuple[str, ...]) -> None:
     facts = survey(run)
     decision = decide(run, facts, steps)
     if run.dry_run:
-        _rehearse(run, decision)
+        rehearse(run, decision)
         return
     if "distribute" in steps and run.config.cluster.tls:
         delivery.issue(run)
@@ -133,7 +133,8 @@ def _planned(run: Run) -> list[Item]:
     return [*run.keystore.plan_ca(now), *run.keystore.plan_leaves(run.config.members, now)]
 
 
-def _rehearse(run: Run, decision: Decision) -> None:
+def rehearse(run: Run, decision: Decision) -> None:
+    """Say what would be done."""
     run.decided(decision.told(run.config.pki.dir))
     if decision.empty:
         run.ui.result("nothing to do")

@@ -49,14 +49,15 @@ def _look(run: Run, *also: str) -> Picture:
     now = datetime.now(UTC)
     wants: Mapping[str, Want] = {}
     items: Sequence[Item] = ()
-    trouble = None
+    trouble = rotating = None
     try:
         if run.config.cluster.tls:
+            rotating = run.keystore.rotating
             items = [*run.keystore.plan_ca(now), *run.keystore.plan_leaves(run.config.members, now)]
         wants = delivery.wants(run, facts, rollout.token(run.config, facts))
     except OpsError as error:
         trouble = error
-    return Picture(run.config, exams, now, wants, items, trouble)
+    return Picture(run.config, exams, now, wants, items, trouble, rotating)
 
 
 def _newest(run: Run) -> tuple[Manifest | None, str, OpsError | None]:

@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import threading
+import time
 from collections.abc import Collection
 from types import TracebackType
 from typing import Any, Self
@@ -17,15 +18,17 @@ PREFIX = "/written/"
 
 
 class Writer:
-    """Writes on a thread of its own while the block runs; a write that failed is tried again elsewhere."""
+    """Writes on a thread of its own while the block runs; a write that failed is tried again elsewhere.
 
-    def __init__(self, project: Project) -> None:
-        pki = project.folder / "pki"
+    ``fresh``: it shakes hands anew for each write, with what lies in pki.dir then.
+    """
+
+    def __init__(self, project: Project, *, fresh: bool = False) -> None:
+        self._pki = project.folder / "pki"
         self._addresses = [member["address"] for member in project.config["members"]]
-        self._tls: ssl.SSLContext | None = None
-        if project.config["cluster"]["tls"]:
-            self._tls = ssl.create_default_context(cafile=str(pki / "ca.pem"))
-            self._tls.load_cert_chain(pki / "client.pem", pki / "client-key.pem")
+        self._fresh = fresh
+        self._tls = self._context() if project.config["cluster"]["tls"] else None
+        self.failures: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
         self.acknowledged: list[str] = []
@@ -59,15 +62,31 @@ class Writer:
                 connection = open_.setdefault(address, self._connect(address))
                 self._post(connection, "/v3/kv/put", {"key": _b64(key.encode()), "value": _b64(b"x")})
                 self.acknowledged.append(key)
+                if self._fresh:
+                    open_.pop(address).close()
                 self._stop.wait(0.005)  # leave the processor to those who are tested
-            except (OSError, http.client.HTTPException):
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
                 open_.pop(address).close()
                 self._stop.wait(0.02)
+
+    def _context(self) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self._pki / "ca.pem"))
+        until = time.monotonic() + 1
+        while True:
+            try:
+                context.load_cert_chain(self._pki / "client.pem", self._pki / "client-key.pem")
+                return context
+            except ssl.SSLError:  # of its two files, one is new already
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
 
     def _connect(self, address: str) -> http.client.HTTPConnection:
         if self._tls is None:
             return http.client.HTTPConnection(address, 2379, timeout=5)
-        return http.client.HTTPSConnection(address, 2379, timeout=5, context=self._tls)
+        tls = self._context() if self._fresh else self._tls
+        return http.client.HTTPSConnection(address, 2379, timeout=5, context=tls)
 
     def _post(self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})

@@ -11,7 +11,7 @@ import pytest
 
 from etcdops import layout
 from etcdops.certificate import inspect
-from etcdops.checkup.exam import Exam, Reach, Served
+from etcdops.checkup.exam import Exam, Reach
 from etcdops.checkup.findings import Finding, Picture, Rule, apply
 from etcdops.checkup.metrics import Histogram, Metrics
 from etcdops.checkup.tables import CHECK, DOCTOR
@@ -21,6 +21,7 @@ from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, UnitFact
+from etcdops.handshake import Served
 from etcdops.keystore import Item, MemberPki
 from etcdops.pki import CA, LeafRequest
 from tests.unit import snapshots
@@ -527,6 +528,11 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     "a key that others can read": (
         "pki", picture(items=[Item("client-key.pem", "tighten", "others can read it: mode 0644 to 0600")]),
         ["warning -: pki/client-key.pem is open: others can read it: mode 0644 to 0600; inv distribute puts it right"],
+    ),
+    "leaves are being replaced": (
+        "pki", picture(rotating=NOW - timedelta(hours=1)),
+        [f"warning -: every certificate is being replaced since {NOW - timedelta(hours=1):%Y-%m-%d %H:%M} UTC, and not "
+         "yet proven; inv rotate-certs goes on from there"],
     ),
     "nothing is made yet": ("pki", hosts(items=[Item("ca.pem", "make", "x"), Item("client.pem", "make", "x")]), []),
     # backups

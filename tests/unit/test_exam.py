@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from etcdops.checkup import metrics
-from etcdops.checkup.exam import Exam, Reach, Served, parse
+from etcdops.checkup.exam import Exam, Reach, parse
 from etcdops.checkup.metrics import ENOUGH, Histogram
 from etcdops.errors import OpsError
 from etcdops.flaws import flaws
+from etcdops.handshake import Served
 from etcdops.steps import doctor
 from tests.unit.build import config, fresh, serving
 from tests.unit.test_checkup import FIGURES, GOOD

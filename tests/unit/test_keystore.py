@@ -276,6 +276,62 @@ def test_no_renewal_that_would_end_no_later(store: Keystore) -> None:
     assert {item.action for item in store.plan_leaves(ONE, almost)} == {"keep"}
 
 
+# Every leaf anew
+
+
+def rotate(store: Keystore, now: datetime) -> list[str]:
+    """Begin to replace every leaf, or go on with it; what was issued for that."""
+    store.to_rotate(now).rotate(ONE, now)
+    return [item.path for item in store.make_leaves(ONE, now) if item.action != "keep"]
+
+
+def test_a_rotation_replaces_every_leaf_once(full: Keystore) -> None:
+    later = NOW + timedelta(hours=1)
+    before = files(full)
+    assert {item.action for item in full.to_rotate(later).plan_leaves(ONE, later)} == {"renew"}
+    assert files(full) == before
+    assert len(rotate(full, later)) == 4
+    after = files(full)
+    assert {name for name in before if before[name] == after[name]} == CAS
+    assert full.rotating == later
+    again = later + timedelta(days=3)
+    assert rotate(full, again) == []  # it was cut short: what was issued for it will do
+    assert full.rotating == later
+    full.to_rotate(again).rotated()
+    assert files(full) == {name: data for name, data in after.items() if name != "rotating"}
+    assert full.rotating is None
+    assert len(rotate(full, again)) == 4  # another one
+
+
+def test_any_run_goes_on_with_a_rotation(full: Keystore) -> None:
+    later = NOW + timedelta(hours=1)
+    full.to_rotate(later).rotate(ONE, later)
+    assert full.member_files(ONE[0], later).server is None
+    (server, *_) = full.make_leaves(ONE, later)
+    assert (server.action, server.why) == ("renew", f"from before the rotation of {later:%Y-%m-%d %H:%M} UTC")
+    assert full.member_files(ONE[0], later).server is not None
+
+
+def test_a_rotation_that_began_in_the_future_ends_all_the_same(full: Keystore) -> None:
+    full.to_rotate(NOW + YEAR).rotate(ONE, NOW)  # the clock of this machine was wrong
+    assert len(rotate(full, NOW + DAY)) == 4
+    assert rotate(full, NOW + DAY) == []
+
+
+def test_a_rotation_needs_the_key_of_the_ca(full: Keystore) -> None:
+    (full.folder / "ca-key.pem").unlink()
+    before = files(full)
+    with pytest.raises(UsageError, match="the CA's key is missing, and members/etcd01/server.pem is needed"):
+        rotate(full, NOW + DAY)
+    assert files(full) == before
+
+
+def test_a_rotation_says_since_when(full: Keystore) -> None:
+    (full.folder / "rotating").write_text("soon")
+    with pytest.raises(UsageError, match="rotating: holds no date and time"):
+        full.plan_leaves(ONE, NOW)
+
+
 # A CA that the user brought
 
 
