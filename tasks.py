@@ -20,6 +20,7 @@ ns = Collection(
     versions.upgrade,
     versions.downgrade,
     trust.rotate_certs,
+    trust.rotate_ca,
     look.health,
     look.status,
     look.members,

@@ -54,6 +54,25 @@ def write(files: Sequence[NewFile]) -> None:
         raise _failed(file.path, error) from None
 
 
+def move(path: Path, to: Path) -> None:
+    """Give ``path`` another name, for good; a file that has it makes way."""
+    try:
+        path.replace(to)
+        sync(to.parent)
+        sync(path.parent)
+    except OSError as error:
+        raise _failed(to, error) from None
+
+
+def remove(path: Path) -> None:
+    """Have ``path`` be there no more."""
+    try:
+        path.unlink(missing_ok=True)
+        sync(path.parent)
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
 def private_folder(path: Path) -> None:
     """Make ``path``, and whatever is missing above it, for its owner alone; leave what is there as it is."""
     if path.is_dir():

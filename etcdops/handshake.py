@@ -17,7 +17,10 @@ from etcdops.errors import HostError
 from etcdops.ssh import Host, NoForwarding, Stream
 
 LIMIT = 5.0  # seconds for one look at a port of etcd
-VERSION = b"GET /version HTTP/1.0\r\nHost: etcd\r\n\r\n"  # what both ports answer, and to whomever they let in
+# The greeting of HTTP/2, to which gRPC and etcd's other servers answer with one of their own, on both ports.
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+
+HUNG_UP = "it hung up"
 
 T = TypeVar("T")
 
@@ -26,7 +29,7 @@ T = TypeVar("T")
 class Served:
     """The certificate (PEM) that a port shows; where there is none, the ``trouble``; ``unseen``: why none can tell.
 
-    ``refusal``: why it does not let in who came, in the words of its alert; '' where it does, or was not asked to.
+    ``refusal``: how it does not let in who came, by an alert or by hanging up; '' where it does, or was not asked to.
     """
 
     certificate: str = ""
@@ -44,6 +47,7 @@ def enter(host: Host, address: str, port: int, pair: Path, trust: str = "") -> S
     """The same, and whether it lets that one in; with ``trust``, PEM, what it shows must chain to a CA in there and be
     for ``address``."""
     context = _context(pair)
+    context.set_alpn_protocols(["h2"])
     if trust:
         # A CA that the user brought may be an intermediate: etcd takes whatever stands in the file as a root.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -86,9 +90,10 @@ def _served(host: Host, address: str, port: int, context: ssl.SSLContext, *, ent
             tls = _Tls(opened, context, address if context.check_hostname else None)
             tls.step(tls.object.do_handshake)
             shown = ssl.DER_cert_to_PEM_cert(tls.object.getpeercert(binary_form=True) or b"")
-            if enter:  # by TLS 1.3 the other side judges our certificate after the handshake has ended for us
-                tls.step(lambda: tls.object.write(VERSION))
-                tls.step(lambda: tls.object.read(1))
+            # By TLS 1.3 the other side judges our certificate after the handshake has ended for us; a peer's is judged
+            # by the address that it comes from, too, and etcd hangs up without a word.
+            if enter and tls.step(lambda: tls.object.write(GREETING)) and not tls.step(lambda: tls.object.read(1)):
+                return Served(shown, refusal=HUNG_UP)
             return Served(shown)
     except NoForwarding as error:
         return Served(unseen=error.message)
@@ -97,8 +102,10 @@ def _served(host: Host, address: str, port: int, context: ssl.SSLContext, *, ent
             said = error.reason.partition("_ALERT_")[2].lower().replace("_", " ")
             return Served(shown, "" if shown else f"it refuses us: {said}", refusal=said)
         return Served(shown, words(error))
-    except (HostError, OSError) as error:
-        return Served(shown, words(error))
+    except (HostError, EOFError, OSError) as error:
+        if shown and not isinstance(error, TimeoutError):
+            return Served(shown, refusal=HUNG_UP)
+        return Served(shown, f"{HUNG_UP} in the TLS handshake" if isinstance(error, EOFError) else words(error))
 
 
 class _Tls:
@@ -110,7 +117,7 @@ class _Tls:
         self.object = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
 
     def step(self, work: Callable[[], T]) -> T:
-        """Do ``work``, and carry bytes to and fro until it is done; ``OSError`` where the other side hangs up."""
+        """Do ``work``, and carry bytes to and fro until it is done; ``EOFError`` where the other side hangs up."""
         while True:
             try:
                 done = work()
@@ -118,7 +125,7 @@ class _Tls:
                 self._stream.sendall(self._outgoing.read())
                 chunk = self._stream.recv(65536)
                 if not chunk:
-                    raise OSError("it hung up in the TLS handshake") from None
+                    raise EOFError from None
                 self._incoming.write(chunk)
             else:
                 self._stream.sendall(self._outgoing.read())

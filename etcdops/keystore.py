@@ -108,8 +108,7 @@ class Keystore:
     def rotated(self) -> None:
         """Every leaf is replaced, wherever it belongs."""
         with atomic.locked(self.folder):
-            (self.folder / ROTATING).unlink(missing_ok=True)
-            atomic.sync(self.folder)
+            atomic.remove(self.folder / ROTATING)
         self._since = None
 
     def plan_ca(self, now: datetime) -> list[Item]:
@@ -126,8 +125,8 @@ class Keystore:
             items += [Item(f"{stem}.pem", "keep", why + both), *self._lax(stem)]
         return items
 
-    def make_ca(self, now: datetime) -> list[Item]:
-        """Make the CAs that are missing; one that is there is never replaced."""
+    def make_ca(self, now: datetime, mark: str = "") -> list[Item]:
+        """Make the CAs that are missing, with ``mark`` in their names; one that is there is never replaced."""
         from etcdops.pki import CA
 
         self.plan_ca(now)  # what is wrong is said before the folder is made
@@ -140,7 +139,7 @@ class Keystore:
                 if self._files.interrupted(stem):
                     atomic.staged(self._files.cert(stem)).replace(self._files.cert(stem))
                 elif any(item.path == f"{stem}.pem" and item.action == "make" for item in items):
-                    ca = CA.create(COMMON_NAMES[stem], self.settings.key, self.settings.ca_lifetime, now)
+                    ca = CA.create(COMMON_NAMES[stem] + mark, self.settings.key, self.settings.ca_lifetime, now)
                     files += self._files.pair(stem, ca.cert_pem, ca.key_pem)
             self._apply(items, files)
         return items

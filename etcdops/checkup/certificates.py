@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from etcdops import guards, layout
+from etcdops import guards, layout, rotation
 from etcdops.checkup.exam import ON_DISK
 from etcdops.checkup.findings import Finding, Picture, refused
 from etcdops.config import Member
@@ -38,7 +38,7 @@ def on_disk(picture: Picture) -> Iterator[Finding]:
         for path, what in AUTHORITIES.items():
             info = _read(exam.facts.trust.get(path, ""))
             if info:
-                hint = "a CA is replaced by way of a bundle of both: docs/gen-ca.md"
+                hint = "inv rotate-ca puts another one in its place, while clients write"
                 yield from _dates(info, f"{path}, {what},", member.name, picture.now, hint)
 
 
@@ -93,6 +93,8 @@ def folder(picture: Picture) -> Iterator[Finding]:
     if picture.pki:
         yield Finding("error", picture.pki.message, hint=picture.pki.hint or "put the pki folder of this cluster back")
         return
+    if picture.cas:
+        yield Finding("warning", f"not finished: {picture.cas}", hint=rotation.GO_ON)
     if picture.rotating:
         text = f"every certificate is being replaced since {picture.rotating:%Y-%m-%d %H:%M} UTC, and not yet proven"
         yield Finding("warning", text, hint="inv rotate-certs goes on from there")

@@ -14,6 +14,7 @@ from etcdops.errors import OpsError
 from etcdops.etcd import View
 from etcdops.facts import HostFacts
 from etcdops.keystore import Item
+from etcdops.rotation import Standing
 from etcdops.snapshots.manifest import Manifest
 
 Level = Literal["error", "warning", "note"]
@@ -36,7 +37,7 @@ class Picture:
     """All that the rules look at: each host as it was examined, or why it could not be.
 
     ``wants`` and ``items``: what should be on each host, and be made in pki.dir; ``pki`` says why they are not known.
-    ``rotating``: since when every leaf is being replaced.
+    ``rotating``: since when every leaf is being replaced; ``cas``: how far a rotation of the CAs has come.
     ``backup``: the newest in the store; ``store`` where that is, ``shut`` why it could not be looked into.
     ``releases``: why a release that is asked for cannot be had.
     """
@@ -48,6 +49,7 @@ class Picture:
     items: Sequence[Item] = ()
     pki: OpsError | None = None
     rotating: datetime | None = None
+    cas: Standing | None = None
     backup: Manifest | None = None
     store: str = ""
     shut: OpsError | None = None

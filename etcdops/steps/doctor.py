@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from etcdops import layout, rollout
+from etcdops import layout, rollout, rotation, succession
 from etcdops.checkup import certificates, findings, hosts, members, tables
 from etcdops.checkup.exam import ON_DISK, PORTS, Exam, examine
 from etcdops.checkup.findings import LEVELS, Picture, Result, Rule
@@ -49,15 +49,17 @@ def _look(run: Run, *also: str) -> Picture:
     now = datetime.now(UTC)
     wants: Mapping[str, Want] = {}
     items: Sequence[Item] = ()
-    trouble = rotating = None
+    trouble = rotating = cas = None
     try:
         if run.config.cluster.tls:
             rotating = run.keystore.rotating
             items = [*run.keystore.plan_ca(now), *run.keystore.plan_leaves(run.config.members, now)]
         wants = delivery.wants(run, facts, rollout.token(run.config, facts))
+        if run.config.cluster.tls and (under_way := succession.stage(run.keystore.folder)):
+            cas = rotation.standing(under_way, wants)
     except OpsError as error:
         trouble = error
-    return Picture(run.config, exams, now, wants, items, trouble, rotating)
+    return Picture(run.config, exams, now, wants, items, trouble, rotating, cas)
 
 
 def _newest(run: Run) -> tuple[Manifest | None, str, OpsError | None]:

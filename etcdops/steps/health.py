@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from etcdops import gate, schedule
+from etcdops import gate, rollout, rotation, schedule, succession
 from etcdops.config import Member
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import EndpointStatus, View
+from etcdops.facts import HostFacts, gather
+from etcdops.rotation import Standing
 from etcdops.run import Run
+from etcdops.steps import delivery
 
 MIB = 1 << 20
 
@@ -72,12 +75,29 @@ def status(run: Run) -> None:
     ]
     verdict = gate.Verdict((*verdict.reasons, *unsettled))
     backup = schedule.judge({name: view for name, view in views.items() if isinstance(view, View)})
+    cas = _rotation(run)
     document = {"cluster": run.config.cluster.name, "healthy": bool(verdict), "reasons": verdict.reasons}
     run.emit(
-        {**document, "members": rows, "backup": _backup(backup) if backup else None},
-        lambda: _show_status(run, rows, str(backup or "")),
+        {
+            **document,
+            "members": rows,
+            "backup": _backup(backup) if backup else None,
+            "ca_rotation": cas.document if cas else None,
+        },
+        lambda: _show_status(run, rows, [str(backup or ""), f"{cas}; {rotation.GO_ON}" if cas else ""]),
     )
     _verdict(views, [*verdict.reasons, *(backup.reasons if backup else ())])
+
+
+def _rotation(run: Run) -> Standing | None:
+    """How far a rotation of the CAs has come, where pki.dir says that one is under way; hosts that answer count."""
+    stage = succession.stage(run.config.resolve(run.config.pki.dir))
+    if not (stage and run.config.cluster.tls):
+        return None
+    facts = {name: fact for name, fact in run.fleet.map(gather).items() if isinstance(fact, HostFacts)}
+    found = rotation.standing(stage, delivery.wants(run, facts, rollout.token(run.config, facts)))
+    unknown = {name: "does not answer" for name in run.names if name not in facts}
+    return Standing(stage, {**found.behind, **unknown})
 
 
 def _backup(report: schedule.Report) -> dict[str, Any]:
@@ -130,7 +150,7 @@ def _days_left(certificate: str) -> int:
     return x509.inspect(certificate.encode()).days_left(datetime.now(UTC))
 
 
-def _show_status(run: Run, rows: list[dict[str, Any]], backup: str) -> None:
+def _show_status(run: Run, rows: list[dict[str, Any]], notes: list[str]) -> None:
     def cell(key: str, form: Callable[[Any], str] = str) -> Callable[[dict[str, Any]], str]:
         return lambda row: form(row[key]) if key in row else ""
 
@@ -146,8 +166,8 @@ def _show_status(run: Run, rows: list[dict[str, Any]], backup: str) -> None:
         "errors": cell("errors", "; ".join),
     }
     run.ui.table(list(columns), [[show(row) for show in columns.values()] for row in rows])
-    if backup:
-        run.ui.result(backup)
+    for note in filter(None, notes):
+        run.ui.result(note)
 
 
 def _size(total: int, used: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from etcdops import steps
 from etcdops.cli import task
+from etcdops.tasks.watched import MAX_GAP, WATCHED
 
 if TYPE_CHECKING:
     from etcdops.run import Run
@@ -20,3 +21,16 @@ def rotate_certs(run: Run) -> None:
     killed: the same command again.
     """
     steps.leaves.rotate_certs(run)
+
+
+@task("dry_run", "json", "yes", help=WATCHED)
+def rotate_ca(run: Run, canary: bool = True, max_gap: float = MAX_GAP) -> None:
+    """New CAs, in three stages, while clients write.
+
+    One for clients and one for peers: trusted beside the old ones by every member, then certificates of theirs
+    everywhere, then trusted alone. Each stage is proven by handshakes with every member, and asks before it shuts out
+    clients that are not ready for it. A canary writes meanwhile; --no-canary goes without. After a run that was
+    killed: the same command again; inv status says how far it has come.
+    """
+    run.watch(canary, max_gap)
+    steps.authorities.rotate_ca(run)

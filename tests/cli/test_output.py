@@ -24,7 +24,7 @@ BIN = Path(sys.executable).parent
 
 # Each task that talks to hosts, as a command line.
 WITH_JSON = ["health", "status", "members", "keys", "get /a", "put /a b", "del /a"]
-CHANGING = ["deploy", "install", "distribute", "configure", "start", "stop --yes", "restart"]
+CHANGING = ["deploy", "install", "distribute", "rotate-certs", "configure", "start", "stop --yes", "restart"]
 HOSTS = [*WITH_JSON, *CHANGING, "deploy --dry-run", "restart --dry-run", "etcdctl -- member list"]
 
 

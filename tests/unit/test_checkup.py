@@ -188,7 +188,7 @@ def scheduled(name: str, armed: str = "active") -> HostFacts:
 
 BOTH = frozenset({address("etcd01"), address("etcd02")})
 RENEW = "inv distribute issues a new one; no restart is needed"
-REPLACE = "a CA is replaced by way of a bundle of both: docs/gen-ca.md"
+REPLACE = "inv rotate-ca puts another one in its place, while clients write"
 PUT_BACK = "put the pki folder that this cluster was deployed with in its place"
 READ = "inv restart makes it read its files; inv deploy, if it was told of other files"
 AT_ONCE = "journalctl -u etcdops-backup on the hosts says why"

@@ -321,7 +321,7 @@ def test_a_rotation_that_began_in_the_future_ends_all_the_same(full: Keystore) -
 def test_a_rotation_needs_the_key_of_the_ca(full: Keystore) -> None:
     (full.folder / "ca-key.pem").unlink()
     before = files(full)
-    with pytest.raises(UsageError, match="the CA's key is missing, and members/etcd01/server.pem is needed"):
+    with pytest.raises(UsageError, match=r"the CA's key is missing, and members/etcd01/server\.pem is needed"):
         rotate(full, NOW + DAY)
     assert files(full) == before
 
@@ -503,8 +503,9 @@ def test_the_folder_is_a_file(tmp_path: Path) -> None:
 # Kills, failing disks, two runs at once
 
 
-def killed(at: int, act: Callable[[], object]) -> bool:
-    """Run ``act`` in a process of its own, which dies at the ``at``-th step that reaches the disk."""
+def killed(at: int, act: Callable[[], object], *names: str) -> bool:
+    """Run ``act`` in a process of its own, which dies at the ``at``-th step that reaches the disk: one of ``names`` of
+    the system's calls, else any."""
     child = os.fork()
     if child == 0:
         steps = 0
@@ -521,7 +522,7 @@ def killed(at: int, act: Callable[[], object]) -> bool:
 
         status = 1
         try:
-            for name in ("replace", "fsync", "mkdir"):
+            for name in names or ("replace", "fsync", "mkdir"):
                 setattr(os, name, dying(getattr(os, name)))
             act()
             status = 0
