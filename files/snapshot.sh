@@ -5,7 +5,7 @@ set -u
 umask 077
 tell() { printf '%s\t%s\n' "$1" "$2" >&2; }
 give_up() { echo "$*" >&2 && exit 1; }
-digest() { if command -v openssl >/dev/null; then openssl dgst -sha256 -r; else sha256sum; fi; } # it is three times as fast
+digest() { if command -v openssl >/dev/null; then openssl dgst -sha256 -r "$1"; else sha256sum "$1"; fi; } # it is three times as fast
 last() { grep -v '^{' "$1" | tail -n 1; } # etcdctl logs JSON before it says what is wrong
 
 [ "${pid:-0}" != 0 ] || give_up 'etcd does not run here'
@@ -27,21 +27,20 @@ saving=
 trap '[ -z "$saving" ] || kill "$saving" 2>/dev/null; rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 
-# It is sent, and its digest made, as it comes.  And watched, since etcdctl waits for ever for an etcd that has ended: two minutes without a
-# byte; or 15, once it has all and brings it to the disk, which may be slow.
+# It is sent, and brought to the disk, as it comes.  And watched, since etcdctl waits for ever for an etcd that has ended:
+# two minutes without a byte; or 15, once it has all and waits for the disk, which may be slow.
 : >"$work/db.part"
-mkfifo "$work/fifo"
-head --bytes=-32 <"$work/fifo" | digest >"$work/sum" &
-summing=$!
-exec 3<"$work/db.part" 4<"$work/db.part" 5>"$work/fifo" # the file keeps its name only until it is whole
-follow() { cat <&3 && cat <&4 >&5; }
-$CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- 4<&- 5>&- &
+exec 3<"$work/db.part" # the file keeps its name only until it is whole
+client --command-timeout=5s member list --write-out=json >"$work/members" 2>/dev/null 3<&- &
+listing=$!
+$CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- &
 saving=$! had='' still=0
+while kill -0 "$saving"; do sync --data "$work/db.part"; sleep 0.2; done >/dev/null 2>&1 3<&- &
 while kill -0 "$saving" 2>/dev/null; do
     sleep 0.05
     kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
     has=$(stat -L -c %s /dev/fd/3)
-    [ "$has" = "$had" ] || { still=0 && follow; } || exit 1
+    [ "$has" = "$had" ] || { still=0 && cat <&3; } || exit 1
     had=$has still=$((still + 1))
     patience=2400
     [ "$has" -lt "${size:-0}" ] || patience=18000
@@ -49,18 +48,18 @@ while kill -0 "$saving" 2>/dev/null; do
 done
 wait "$saving" || give_up "etcd did not give the snapshot: $(last "$work/said")"
 saving=
-follow || exit 1
-exec 5>&-
-wait "$summing"
-read -r sum _ <"$work/sum"
+cat <&3 || exit 1
 size=$(stat -c %s -- "$work/db")
+tell size "$size" # from here on it is proven on the other end, too
 [ $((size % 512)) = 32 ] || give_up "the snapshot has $size bytes, which is no multiple of 512 and the 32 of its digest"
-[ "$sum" = "$(tail --bytes=32 "$work/db" | od -An -v -tx1 | tr -d ' \n')" ] ||
-    give_up 'the snapshot is damaged here already: its digest is not that of its content'
-tell size "$size"
+end=$(tail --bytes=32 "$work/db" | od -An -v -tx1 | tr -d ' \n')
+truncate --size=-32 "$work/db" || exit 1 # what is left is what the digest is of: no copy through a pipe
+sum=$(digest "$work/db")
+[ "${sum%% *}" = "$end" ] || give_up 'the snapshot is damaged here already: its digest is not that of its content'
+wait "$listing"
 tell asked "$(echo "$asked" | number revision)"
 tell token "$(started ETCD_INITIAL_CLUSTER_TOKEN)"
 tell cluster_id "$(echo "$status" | number cluster_id)"
 tell member_id "$(echo "$status" | number member_id)"
 tell version "$(echo "$status" | sed -n 's/.*"version":"\([^"]*\)".*/\1/p')"
-tell members "$(client --command-timeout=5s member list --write-out=json 2>/dev/null | base64 -w0)"
+tell members "$(base64 -w0 <"$work/members")"

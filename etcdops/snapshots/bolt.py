@@ -2,8 +2,9 @@
 
 The format is that of go.etcd.io/bbolt (internal/common: page.go, meta.go, inode.go): pages of one size; two metas, of
 which the valid one with the higher transaction counts; B+ trees of branch and leaf pages; a long page runs over into
-those after it.  Pages are read, not mapped: a bad disk is then an error and not the end of the process, and memory
-does not grow with the file.
+those after it, and of those only what is asked for is read: they are values, most of them, and their length may be a
+lie.  Pages are read, not mapped: a bad disk is then an error and not the end of the process, and memory does not grow
+with the file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ BRANCH, LEAF, META, FREELIST = 0x01, 0x02, 0x04, 0x10
 SUBBUCKET = 0x01  # flag of a leaf's element
 NO_FREELIST = 0xFFFFFFFFFFFFFFFF  # it is rebuilt when the file is opened, as etcd has it
 PAGE_SIZES = [1024 << power for power in range(7)]
-LONG = 1 << 20  # bytes: a longer page is read in parts, since its length may be a lie
 LONGEST_KEY = 32768  # bytes: bbolt takes no longer one
 
 _PAGE = struct.Struct("<QHHI")  # id, flags, count of elements, pages that it runs over into
@@ -245,11 +245,12 @@ class Bolt:
             self._reach(page, overflow, reached)
         if not overflow:
             return self._parse(page, lambda start, end: data[start:end], len(data))
-        offset, length = page * self.meta.page_size, (1 + overflow) * self.meta.page_size
-        if length > LONG:
-            return self._parse(page, lambda start, end: self._read(offset + start, end - start), length)
-        whole = self._read(offset, length)
-        return self._parse(page, lambda start, end: whole[start:end], length)
+        offset, first = page * self.meta.page_size, len(data)
+
+        def read(start: int, end: int) -> bytes:
+            return data[start:end] if end <= first else self._read(offset + start, end - start)
+
+        return self._parse(page, read, (1 + overflow) * self.meta.page_size)
 
     def _reach(self, page: int, overflow: int, reached: bytearray) -> None:
         for each in range(page, page + overflow + 1):

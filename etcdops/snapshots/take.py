@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
+import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from etcdops import __version__, layout
 from etcdops.errors import HostError, OpsError
@@ -23,6 +26,9 @@ from etcdops.ssh import Completed, Host
 
 SECONDS = 3600  # that saving and sending may take; a member that hangs is found by then
 ROOM = 64 << 20  # bytes that stay free on this machine
+SYNC = 0.2  # seconds between two times that what has come is brought to the disk
+SIZE = re.compile(rb"^size\t(\d+)$", re.MULTILINE)
+T = TypeVar("T")
 
 
 def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Callable[[int], None]) -> Manifest:
@@ -34,11 +40,8 @@ def take(host: Host, cluster: str, target: Path, *, quorum: bool, advance: Calla
     """
     taken = datetime.now(UTC)
     script = layout.script("client", "snapshot")
-    report, total = _fetch(host, target, advance, partial(host.client, script, "l" if quorum else "s"))
-    with ThreadPoolExecutor(1) as pool:  # the member is asked while its snapshot is proven here
-        asked = pool.submit(_still_held, host, target)
-        proof = prove(target, sum_=total)
-        held = asked.result()
+    work = partial(host.client, script, "l" if quorum else "s")
+    report, (proof, held) = _fetch(host, target, advance, work, lambda total: _prove(host, target, total))
     if proof.revision < int(report["asked"]):
         raise HostError(
             f"its snapshot is stale: revision {proof.revision}, while the cluster was at {report['asked']}",
@@ -56,33 +59,57 @@ def salvage(host: Host, cluster: str, target: Path, start: int, log: Log, at: in
     record = "".join(f"\\{byte:03o}" for byte in log.all_agreed())
     arguments = (str(start), str(at), record)
     script, stdin = layout.script("throwaway", "salvage"), throwaway.certificates()
-    report, total = _fetch(host, target, lambda done: None, partial(host.run, script, *arguments, stdin=stdin))
-    proof = prove(target, sum_=total)
+    work = partial(host.run, script, *arguments, stdin=stdin)
+    report, proof = _fetch(host, target, lambda done: None, work, lambda total: prove(target, sum_=total))
     held = content.of(report) if report["revision"] == str(proof.revision) else Content()
     return _manifest(host, cluster, taken, report, proof, held)
 
 
 def _fetch(
-    host: Host, target: Path, advance: Callable[[int], None], work: Callable[..., Completed]
-) -> tuple[dict[str, str], Sum]:
-    """Run a script that sends a snapshot: what it says about it, and the sum of what has come."""
+    host: Host, target: Path, advance: Callable[[int], None], work: Callable[..., Completed], then: Callable[[Sum], T]
+) -> tuple[dict[str, str], T]:
+    """Run a script that sends a snapshot: what it says about it, and what ``then`` makes of it.
+
+    That is called, with the sum of what has come, once all of it is in ``target``: while the host still proves its own.
+    """
     said: list[bytes] = []
     total = Sum()
-    with Sink(target, advance) as sink:
+    turn = threading.Lock()  # the bytes, and how many they are, come on two threads
+    later: list[Future[T]] = []
+    with ThreadPoolExecutor(1) as pool, Sink(target, advance) as sink:
 
         def receive(chunk: bytes) -> None:
-            sink.write(chunk)
-            total.update(chunk)
+            with turn:
+                sink.write(chunk)
+                total.update(chunk)
+                look()
 
-        done = work(relay=(receive, said.append), timeout=SECONDS, check=False)
+        def hear(chunk: bytes) -> None:
+            with turn:
+                said.append(chunk)
+                look()
+
+        def look() -> None:
+            size = SIZE.search(b"".join(said))
+            if size and sink.done == int(size[1]) and not later:
+                sink.flush()
+                later.append(pool.submit(then, total))
+
+        done = work(relay=(receive, hear), timeout=SECONDS, check=False)
     lines = b"".join(said).decode(errors="replace").splitlines()
     if done.rc != 0:
-        words = "; ".join([line for line in lines if line.strip()][-2:])
+        words = "; ".join([line for line in lines if line.strip() and not line.startswith("size\t")][-2:])
         raise HostError(words or f"exit status {done.rc}, without a word", host=host.name)
     report = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    if sink.done != int(report["size"]):
+    if not later:
         raise HostError(f"sent {sink.done} bytes of a snapshot of {report['size']}", host=host.name)
-    return report, total
+    return report, later[0].result()
+
+
+def _prove(host: Host, path: Path, total: Sum) -> tuple[Proof, Content]:
+    with ThreadPoolExecutor(1) as pool:  # the member is asked while its snapshot is proven here
+        asked = pool.submit(_still_held, host, path)
+        return prove(path, sum_=total), asked.result()
 
 
 def _still_held(host: Host, path: Path) -> Content:
@@ -124,13 +151,17 @@ def _members(encoded: str) -> Iterable[RecordedMember]:
 
 
 class Sink:
-    """A file that a host's stream goes to.  Its own trouble goes before what the connection makes of it, which ends
-    by it: that is no fault of the host's."""
+    """A file that a host's stream goes to, and to the disk as it comes: what is left to sync in the end is little.
+
+    Its own trouble goes before what the connection makes of it, which ends by it: that is no fault of the host's.
+    """
 
     def __init__(self, path: Path, advance: Callable[[int], None] = lambda done: None) -> None:
         self._error: OpsError | None = None
         self._path = path
         self._advance = advance
+        self._ending = threading.Event()
+        self._syncing = threading.Thread(target=self._sync, name="sync", daemon=True)
         self.done = 0  # bytes
 
     def __enter__(self) -> Self:
@@ -138,13 +169,16 @@ class Sink:
             self._stream = create(self._path)
         except OSError as error:
             raise failed(self._path, "written", error) from None
+        self._syncing.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self._syncing.join()
         try:
             self._stream.close()
         except OSError as error:
-            self._error = self._error or failed(self._path, "written", error)
+            self._failed(error)
         if self._error:
             raise self._error from None
 
@@ -152,7 +186,24 @@ class Sink:
         try:
             self._stream.write(chunk)
         except OSError as error:
-            self._error = failed(self._path, "written", error)
-            raise self._error from None
+            raise self._failed(error) from None
         self.done += len(chunk)
         self._advance(self.done)
+
+    def flush(self) -> None:
+        """All that was written can be read from the file."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _sync(self) -> None:
+        try:
+            while not self._ending.wait(SYNC):
+                os.fdatasync(self._stream.fileno())
+        except OSError as error:
+            self._failed(error)
+
+    def _failed(self, error: OSError) -> OpsError:
+        self._error = self._error or failed(self._path, "written", error)
+        return self._error

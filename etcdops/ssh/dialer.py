@@ -40,6 +40,8 @@ from etcdops.ssh.userconfig import user_config
 
 KEEPALIVE = 15  # seconds of silence until we ask whether the other side is still there
 REKEY_AFTER = 32 << 30  # bytes: see Dialer._transport
+AHEAD = 256 << 10  # bytes that are read at a time
+LITTLE = 16 << 10  # bytes: as many come with no other behind them
 DEAD_AFTER = 45  # seconds without an acknowledgement until the kernel gives the connection up
 
 # Without a handler of its own, paramiko's log would reach stderr by way of logging.lastResort.
@@ -182,18 +184,24 @@ class Dialer:
 
 
 class PromptSocket(socket.socket):
-    """Acknowledges at once what it has read.
+    """Acknowledges at once the little that it has read, and reads much at a time.
 
     Until a command runs, sshd leaves Nagle's algorithm on, too, and a later packet waits there for our delayed
-    acknowledgement of an earlier one: 40 ms for each connection.
+    acknowledgement of an earlier one: 40 ms for each connection.  In bulk, that would be an acknowledgement for each
+    of the two reads that paramiko makes for a packet: a third of the processor's time that half a gigabyte takes here.
     """
+
+    _ahead = b""
+    _at = 0  # so much of it has been given
 
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """As a socket does."""
-        data = super().recv(size, flags)
-        if hasattr(socket, "TCP_QUICKACK"):
-            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        return data
+        if self._at == len(self._ahead):
+            self._ahead, self._at = super().recv(AHEAD, flags), 0
+            if hasattr(socket, "TCP_QUICKACK") and len(self._ahead) < LITTLE:
+                self.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        start, self._at = self._at, min(self._at + size, len(self._ahead))
+        return self._ahead[start : self._at]
 
 
 class Jump:
