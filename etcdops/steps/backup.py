@@ -34,7 +34,7 @@ def backup(run: Run) -> None:
         dropped: list[str] = []
         trouble = None
         try:
-            for name in snapshots.prune_store(run, store):
+            for name in snapshots.prune_store(run, store, manifest.cluster_id):
                 dropped.append(name)  # each by itself: what is gone is told, whatever becomes of the next
         except OpsError as error:
             trouble = error

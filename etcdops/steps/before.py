@@ -36,6 +36,12 @@ class Cluster:
         return {view.status.cluster_id for view in self.views.values() if view.status}
 
     @property
+    def id(self) -> str:
+        """That of the cluster which the hosts were last set up for, hexadecimal; '' where none or several tell one."""
+        told = {str(fact.identity.get("cluster_id", "")) for fact in self.facts.values()} - {""}
+        return told.pop() if len(told) == 1 else ""
+
+    @property
     def revision(self) -> int:
         """The newest revision that a running member has, 0 if none runs."""
         return max((view.status.revision for view in self.views.values() if view.status), default=0)

@@ -30,7 +30,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
     cluster, completed = _complete(run, look(run))
     with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
-        source = snapshots.find(run, store, which, work, raw=raw)
+        source, stored = snapshots.find(run, store, which, work, raw=raw, id_=cluster.id)
         if completed.endswith(source.proof.sha256[:8]) and _is_healthy(run, cluster):
             run.ui.result(f"restore {completed} had been cut short at its very end; it is complete now")
             return
@@ -48,6 +48,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
         if cluster.unfinished:
             if not any(side.barred for side in cluster.sides.values()):
                 rescue(run, cluster, store, work)  # clients may have written to what it had brought
+                stored = store.manifests()
             put_back(run, cluster.unfinished)
             try:  # what goes wrong from here on is to find the old cluster up again
                 _revive(run)
@@ -55,7 +56,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
                 run.ui.warn(f"{error}; its data is set aside on its host all the same")
             cluster = look(run)
         delivery.issue(run)
-        own = (each for each in store.manifests() if each.cluster == run.config.cluster.name)
+        own = (each for each in stored if each.cluster == run.config.cluster.name)
         exchange = Exchange.plan(run, cluster, source, seen=max((each.revision for each in own), default=0))
         run.decided(_lines(exchange))
         exchange.prepare()

@@ -12,7 +12,7 @@ import pytest
 from etcdops.errors import OpsError, UsageError
 from etcdops.run import Run
 from etcdops.snapshots.manifest import Manifest
-from etcdops.snapshots.proof import prove
+from etcdops.snapshots.proof import RecordedMember, prove
 from etcdops.snapshots.store import FolderStore
 from etcdops.ssh import Fleet
 from etcdops.steps import backup
@@ -99,6 +99,42 @@ def test_verify_latest_is_this_clusters(run: Run, capsys: pytest.CaptureFixture[
     assert not [name for name in names(run) if name.startswith(".")]
 
 
+def at(address: str) -> list[RecordedMember]:
+    """The members of a cluster of one, at this address."""
+    return [RecordedMember("1", "etcd01", (f"https://{address}:2380",))]
+
+
+def test_two_clusters_of_one_name_are_told_apart(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """As of two that somebody has called prod, and that share a store."""
+    old, mine = (store(run, hours, cluster_id="a", members=at("192.0.2.1")) for hours in (5, 3))
+    newer = store(run, 1, cluster_id="b", members=at("198.51.100.1"))
+    words = "of another cluster of this name, with the id b, at 198.51.100.1"
+    steps.verify(run, "latest")
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{mine.name}: proven: ")
+    assert f"warning: {newer.name} is newer, and {words}; passed over" in err
+    steps.list_(run)
+    rows = {line.split()[0]: line.rstrip() for line in printed(capsys) if "-r36" in line}
+    assert [rows[each.name].endswith("another, b") for each in (newer, mine, old)] == [True, False, False]
+    steps.prune(run)
+    assert printed(capsys) == [
+        f"{old.name}  deleted",
+        f"{newer.name}  stays: {words}",
+        f"{mine.name}  stays: last",
+    ]
+    assert names(run) == sorted(f"{each.name}.{kind}" for each in (mine, newer) for kind in ("db", "json"))
+
+
+def test_nothing_tells_which_of_two_clusters_is_meant(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (
+        store(run, hours, cluster_id=id_, members=at(f"198.51.100.{hours}")) for hours, id_ in ((5, "a"), (3, "b"))
+    )
+    with pytest.raises(OpsError, match="has backups of several clusters called 'prod', and nothing tells which"):
+        steps.verify(run, "latest")
+    steps.prune(run)
+    assert [line.split("  ")[0] for line in printed(capsys)] == [second.name, first.name, "nothing to do"]
+
+
 def test_latest_is_not_from_the_future(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """As with a clock that was a year ahead when it was taken."""
     ahead, good = store(run, -365 * 24 - 1), store(run, 3)
@@ -126,7 +162,7 @@ def test_all_are_from_the_future(run: Run) -> None:
     assert "is the clock of this machine right" in caught.value.hint
 
 
-HOSTS = "newer ones may be on the hosts, in /var/backups/etcd"
+HOSTS = "newer ones may be on each host that is left, in /var/backups/etcd: copy NAME.db and NAME.json here"
 
 
 def test_the_members_may_have_newer_ones(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,6 +179,19 @@ def test_the_members_may_have_newer_ones(run: Run, tmp_path: Path, capsys: pytes
     store(run, 5)
     steps.find(run, backups, "latest", tmp_path)
     assert HOSTS not in capsys.readouterr().err
+
+
+def test_latest_is_of_members_elsewhere(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As after all hosts were lost; and a store that is far away is listed once."""
+    backups = FolderStore(run.config.resolve("store"))
+    new = store(run, 1, members=at("198.51.100.1"))
+    source, stored = steps.find(run, backups, "latest", tmp_path)
+    assert (source.name, [each.name for each in stored]) == (new.name, [new.name])
+    assert f"{new.name} is of members at other addresses than those of config.yaml: 198" in capsys.readouterr().err
+    near = store(run, 0.5, members=at("192.0.2.1"))
+    source, _ = steps.find(run, backups, "latest", tmp_path)
+    assert source.name == near.name
+    assert "other addresses" not in capsys.readouterr().err
 
 
 def test_verify_by_name_or_file(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,14 +1,22 @@
-"""How long files/snapshot.sh waits while etcdctl saves; shell functions stand for the programs."""
+"""What files/snapshot.sh makes of what etcdctl saves, where shell functions stand for the programs; and what is made of
+that here."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from etcdops import layout
+from etcdops.errors import HostError
+from etcdops.snapshots.proof import Sum
+from etcdops.snapshots.take import _fetch
+from etcdops.ssh import Completed, Host
 
 SIZE = 4096  # of the database
 CONTENT = bytes(SIZE)
@@ -49,15 +57,15 @@ stat() {
 """
 
 
-def saved(folder: Path, bytes_: int, pauses: int) -> subprocess.CompletedProcess[bytes]:
+def saved(folder: Path, bytes_: int, pauses: int, snapshot: bytes = SNAPSHOT) -> subprocess.CompletedProcess[bytes]:
     """The script, with an etcdctl that stands still for so many pauses after so many bytes."""
-    (folder / "snapshot").write_bytes(SNAPSHOT)
+    (folder / "snapshot").write_bytes(snapshot)
     subprocess.run(["mkfifo", folder / "fifo"], check=True)
     script = f"FAKE={folder} bytes={bytes_} pauses={pauses}\n{HARNESS}\n{layout.script('client', 'snapshot')}"
     return subprocess.run(["sh", "-c", script, "snapshot", "l"], capture_output=True, timeout=120)
 
 
-@pytest.mark.parametrize(("bytes_", "pauses"), [(1024, 2300), (len(SNAPSHOT), 3000)])
+@pytest.mark.parametrize(("bytes_", "pauses"), [(1024, 2000), (len(SNAPSHOT), 3000)])
 def test_etcd_that_stands_still_for_a_while(tmp_path: Path, bytes_: int, pauses: int) -> None:
     """Two minutes in the midst of it; longer at the end, when it is all there and goes to the disk."""
     done = saved(tmp_path, bytes_, pauses)
@@ -72,3 +80,89 @@ def test_etcd_that_stands_still_for_ever(tmp_path: Path, bytes_: int, pauses: in
     assert (done.returncode, done.stdout) == (1, SNAPSHOT[:bytes_])
     assert f"etcd stopped giving the snapshot after {bytes_} bytes" in done.stderr.decode()
     assert not (tmp_path / "work").exists()
+
+
+FLIPPED = bytes(100) + b"\1" + SNAPSHOT[101:]
+NOT_ITS = "the snapshot is damaged here already: its digest is not that of its content"
+DAMAGED = {
+    "a flipped bit": (FLIPPED, NOT_ITS),
+    "one more byte": (SNAPSHOT + b"\n", "the snapshot has 4129 bytes, which is"),
+}
+
+
+@pytest.mark.parametrize(("snapshot", "words"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_damage_is_found_on_the_host(tmp_path: Path, snapshot: bytes, words: str) -> None:
+    done = saved(tmp_path, 1024, 1, snapshot)
+    assert (done.returncode, done.stdout) == (1, snapshot)
+    assert words in done.stderr.decode()
+    assert not (tmp_path / "work").exists()
+
+
+# Here
+
+
+def fetched(path: Path, script: Callable[[Any, Any], int], then: Callable[[Sum], object]) -> tuple[dict[str, str], Any]:
+    """What is made of a host's script, that is given where its output and what it says go to."""
+
+    def work(*, relay: tuple[Any, Any], **_: object) -> Completed:
+        return Completed(script(*relay), "", "", 0)
+
+    host = cast(Host, type("", (), {"name": "etcd01"}))
+    return _fetch(host, path, lambda done: None, work, then)
+
+
+SIZE_TOLD = f"size\t{len(SNAPSHOT)}\n".encode()
+
+
+@pytest.mark.parametrize("first", ["the bytes", "their number", "half of it"])
+def test_proof_begins_when_all_has_come(tmp_path: Path, first: str) -> None:
+    """And the host need not have come to its end; whichever of its two streams is faster."""
+    path, begun = tmp_path / "db", threading.Event()
+
+    def script(out: Callable[[bytes], None], err: Callable[[bytes], None]) -> int:
+        pieces: list[tuple[Callable[[bytes], None], bytes]] = [
+            (out, SNAPSHOT[:1000]),
+            (out, SNAPSHOT[1000:]),
+            (err, SIZE_TOLD[:6]),
+            (err, SIZE_TOLD[6:]),
+        ]
+        order = {"the bytes": (0, 1, 2, 3), "their number": (2, 3, 0, 1), "half of it": (0, 2, 1, 3)}[first]
+        for n in order:
+            assert not begun.is_set()
+            pieces[n][0](pieces[n][1])
+        assert begun.wait(10)
+        err(b"asked\t7\n")
+        return 0
+
+    def then(total: Sum) -> tuple[bytes, bool]:
+        begun.set()
+        return path.read_bytes(), total.result()[1]
+
+    report, found = fetched(path, script, then)
+    assert report == {"size": str(len(SNAPSHOT)), "asked": "7"}
+    assert found == (SNAPSHOT, True)
+
+
+FAILURES: dict[str, tuple[bytes, bytes, int, str]] = {
+    "it says why": (SNAPSHOT, SIZE_TOLD + NOT_ITS.encode() + b"\n", 1, NOT_ITS),
+    "it says nothing": (SNAPSHOT, SIZE_TOLD, 1, "exit status 1, without a word"),
+    "less came": (SNAPSHOT[:-1], SIZE_TOLD, 0, f"sent {len(SNAPSHOT) - 1} bytes of a snapshot of {len(SNAPSHOT)}"),
+    "more came": (SNAPSHOT + b"x", SIZE_TOLD, 0, f"sent {len(SNAPSHOT) + 1} bytes of a snapshot of {len(SNAPSHOT)}"),
+}
+
+
+@pytest.mark.parametrize(("data", "said", "rc", "words"), FAILURES.values(), ids=FAILURES.keys())
+def test_host_that_fails(tmp_path: Path, data: bytes, said: bytes, rc: int, words: str) -> None:
+    """Its word goes before that of the proof."""
+
+    def script(out: Callable[[bytes], None], err: Callable[[bytes], None]) -> int:
+        out(data)
+        err(said)
+        return rc
+
+    def then(total: Sum) -> None:
+        raise AssertionError("the file is damaged")
+
+    with pytest.raises(HostError) as caught:
+        fetched(tmp_path / "db", script, then)
+    assert caught.value.message == words
