@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -191,6 +193,48 @@ def test_source_that_is_cut_off_in_the_middle(cluster: Project, hosts: Hosts, st
         hosts.lab.heal(source)
     nothing_left(hosts)
     hosts.eventually(lambda: cluster.inv("health").code == 0)
+
+
+READS = 'case $* in *"--consistency=l"*) true ;; *) false ;; esac'
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("when", ["before", "in the middle"])
+def test_member_without_quorum_is_not_the_source(cluster: Project, hosts: Hosts, store: Path, when: str) -> None:
+    """It would give a snapshot like any other, of a state that may be old."""
+    names = followers(cluster)
+    lonely = ""
+    try:
+        if when == "before":
+            lonely = names[0]
+            alone(hosts, lonely)
+            hosts.eventually(lambda: sum(row["healthy"] for row in cluster.inv("health", "--json").json()) == 2)
+            run = cluster.start("backup", "--json")
+        else:
+            hosts.each("ln -sf /usr/local/bin/etcdctl /usr/bin/etcdctl", names)
+            held(cluster, "etcdctl", READS)
+            run = cluster.start("backup", "--json")
+            lonely = reached(cluster, names)
+            alone(hosts, lonely)
+        kept.fill(cluster, "since", name=next(name for name in NAMES if name != lonely))
+        let_go(hosts, "etcdctl")
+        done = run.end().ok()
+        assert done.json()["member"] != lonely
+        words = f"warning: {lonely}: the member cannot read what the cluster has agreed on: "
+        assert (words in done.stderr) == (when != "before")
+        assert len(backups(store)) == 1
+    finally:
+        let_go(hosts, "etcdctl")
+        hosts.each("rm -f /usr/bin/etcdctl")
+        if lonely:
+            hosts.firewall(lonely, "")
+    nothing_left(hosts)
+    hosts.eventually(lambda: cluster.inv("health").code == 0)
+
+
+def alone(hosts: Hosts, name: str) -> None:
+    """Cut ``name`` off from its peers; SSH and its clients still reach it."""
+    hosts.firewall(name, "tcp dport 2380 drop; tcp sport 2380 drop")
 
 
 def test_cluster_without_quorum_has_no_backup(cluster: Project, hosts: Hosts, store: Path) -> None:
@@ -461,3 +505,25 @@ def test_damage_is_told(cluster: Project, store: Path, tmp_path: Path) -> None:
     other = cluster.inv("backup", "--json").ok().json()
     shutil.copy(store / other["file"], bad)
     cluster.inv("snapshot.verify", str(bad)).failed(1, f"is not the file that {manifest.name}.json describes")
+
+
+@pytest.mark.chaos
+def test_damage_anywhere_is_told(cluster: Project, store: Path, tmp_path: Path) -> None:
+    """A flipped bit, or the end, at 20 places each: of what a real cluster gave."""
+    seed = time.time_ns()
+    print(f"seed {seed}")
+    places = random.Random(seed)
+    kept.fill(cluster, "one")
+    cluster.inv("backup").ok()
+    (manifest,) = backups(store)
+    good = (store / manifest.file).read_bytes()
+    bad = tmp_path / "bad.db"
+    for at in places.sample(range(len(good)), 20):
+        flipped = bytearray(good)
+        flipped[at] ^= 1 << at % 8
+        bad.write_bytes(flipped)
+        cluster.inv("snapshot.verify", str(bad)).failed(1, f"error: {bad}: is damaged: the SHA-256 at its end is not")
+    for length in places.sample(range(len(good)), 20):
+        bad.write_bytes(good[:length])
+        done = cluster.inv("snapshot.verify", str(bad)).failed(1, f"error: {bad}: ")
+        assert "is truncated" in done.stderr or "too short" in done.stderr or length == len(good) - 32, (length, done)
