@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from etcdops import configedit, configfile
+from etcdops import configedit, configfile, configtext
 from etcdops.config import Config, Member
 from etcdops.errors import Refused, UsageError
 from etcdops.lab.folder import Folder
@@ -233,6 +234,26 @@ def test_what_cannot_be_cut_out_is_left_to_the_user(tmp_path: Path, case: str) -
     assert "edit 'members' yourself" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        (Member(name="a", address="192.0.2.9"), "there is a member a already, at 192.0.2.1"),
+        (Member(name="new", address="192.0.2.1"), "192.0.2.1 is the address of member a"),
+    ],
+    ids=["name", "address"],
+)
+def test_two_of_one_name_or_address_are_no_matter_of_the_file(tmp_path: Path, new: Member, words: str) -> None:
+    config = written(tmp_path, HEAD + "members: [{name: a, address: 192.0.2.1}, {name: b, address: 192.0.2.2}]\n")
+    changes = [partial(configedit.replace_member, config, "b", new), partial(configedit.add_member, config, new)]
+    if new.address == "192.0.2.1":
+        changes.append(partial(configedit.move_member, config, "b", new.address))
+    for change in changes:
+        with pytest.raises(UsageError) as caught:
+            change()
+        assert caught.value.message == words
+        assert caught.value.hint.startswith("another ")
+
+
 def test_address_that_is_used_elsewhere_is_left_to_the_user(tmp_path: Path) -> None:
     config = written(tmp_path, HEAD + "members: [{name: a, address: &a 192.0.2.1, ssh: *a}]\n")
     with pytest.raises(UsageError, match=f"cannot move a to {MOVED}: something else would change with it"):
@@ -339,7 +360,7 @@ SETTINGS = {
 @pytest.mark.parametrize(("before", "replaced", "after"), SETTINGS.values(), ids=SETTINGS.keys())
 def test_another_release(before: str, replaced: dict[str, tuple[tuple[str, object], ...]], after: str) -> None:
     text = "# top\ncluster:\n  name: c\n  version: '3.5.30'   # now\n{}members: []\n"
-    released = configedit.released(text.replace("{}", before), "3.6.16", replaced)
+    released = configtext.released(text.replace("{}", before), "3.6.16", replaced)
     assert released == text.replace("3.5.30", "3.6.16").replace("{}", after)
 
 
