@@ -59,6 +59,10 @@ class Verdict:
     def __bool__(self) -> bool:
         return not self.reasons
 
+    def ways(self, *ways: str) -> str:
+        """What to do, as a hint: without what a reason says itself."""
+        return "; ".join(way for way in ways if not any(reason.endswith(f"; {way}") for reason in self.reasons))
+
 
 def ask(host: Host, queries: str = "health status members", *also: str) -> View:
     """What the member on ``host`` says, and the scripts ``also``, in one round trip.
@@ -237,24 +241,23 @@ def leader(views: Views) -> str:
 def contents(run: Operation) -> tuple[int, Contents]:
     """The newest revision that all have, and what each holds there; again where a compaction came in between."""
 
-    def look() -> tuple[int, Contents]:
+    def look() -> tuple[int, Contents, set[int | None]]:
         views = run.fleet.map(lambda host: ask(host, "status members"))
         revision = _common(views)
         names = [name for name, view in views.items() if isinstance(view, View) and view.status]
         answers = run.fleet.map(lambda host: content.ask(host, revision), names)
-        return revision, {
+        found = {
             name: answers.get(name, view if isinstance(view, OpsError) else Content()) for name, view in views.items()
         }
+        return revision, found, {each.compact_revision for each in answers.values() if isinstance(each, Content)}
 
-    def compacted(found: tuple[int, Contents]) -> set[int | None]:
-        return {each.compact_revision for each in found[1].values() if isinstance(each, Content)}
-
-    return until(
+    revision, found, _ = until(
         run,
         look,
-        lambda found: () if len(compacted(found)) == 1 else ("the members are compacted to different revisions",),
-        enough=lambda found: len(compacted(found) - {None}) <= 1,
+        lambda found: () if len(found[2]) <= 1 else ("the members are compacted to different revisions",),
+        enough=lambda found: len(found[2] - {None}) <= 1,
     )
+    return revision, found
 
 
 def _common(views: Views) -> int:

@@ -85,5 +85,10 @@ def _gate(base: Run, join: Join, found: Survey) -> None:
     verdict = gate.judge(base.config, {n: without(v) if isinstance(v, View) else v for n, v in views.items()})
     if not verdict:
         lost = [name for name, view in views.items() if not isinstance(view, View) or not view.healthy]
-        way = f"inv start; if it is lost: inv replace-member {lost[0]}" if lost else "inv status"
-        raise Refused(f"nobody joins a cluster that is not healthy: {'; '.join(verdict.reasons)}", hint=way)
+        ways = (
+            ("inv start", *(f"if {name} is lost: inv replace-member {name}" for name in lost))
+            if lost
+            else ("inv status",)
+        )
+        reasons = "; ".join(verdict.reasons)
+        raise Refused(f"nobody joins a cluster that is not healthy: {reasons}", hint=verdict.ways(*ways))

@@ -18,7 +18,8 @@ def restart(run: Run) -> None:
     views = {name: fact.view.but_for_nospace() for name, fact in look(run).items()}
     verdict = gate.judge(run.config, views)
     if not verdict:
-        raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint="inv start, and then the same again")
+        hint = verdict.ways("inv start", "then the same again")
+        raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint=hint)
     order = sorted(run.names, key=lambda name: views[name].leads)
     if run.decided(f"{name}  systemctl restart etcd" for name in order):
         return

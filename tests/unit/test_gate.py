@@ -284,6 +284,12 @@ def test_voters_are_those_that_can_commit() -> None:
     assert list(gate.voters(views(etcd02=says("etcd02", learner=True)))) == ["etcd01", "etcd03"]
 
 
+def test_what_a_reason_says_to_do_is_not_said_again() -> None:
+    verdict = judge(config(), views(etcd03=View(complaint="etcd does not run; inv start")))
+    assert verdict.ways("inv start", "then the same again") == "then the same again"
+    assert judge(config(), views(etcd03=DOWN)).ways("inv start", "inv status") == "inv start; inv status"
+
+
 def test_leader() -> None:
     assert gate.leader(views()) == "etcd01"
     assert gate.leader(views(etcd01=UNREACHABLE)) == ""
@@ -314,6 +320,12 @@ def test_contents_wait_for_a_compaction_and_not_for_a_hash_that_nobody_gives(mon
     answering(run, SAME, SAME, Content())
     assert gate.contents(run)[0] == 41
     assert clock.now >= 1060
+    before = clock.now
+    run.fleet.looks[0] = views(etcd03=DOWN)  # one that cannot be asked is compacted to no revision
+    answering(run, SAME, SAME)
+    assert gate.contents(run)[1]["etcd03"] == Content()
+    assert clock.now == before
+    run.fleet.looks[0] = views()
     answering(run, SAME, SAME, replace(SAME, compact_revision=9))
     with pytest.raises(Unhealthy, match="compacted to different revisions"):
         gate.contents(run)
