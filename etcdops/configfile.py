@@ -74,12 +74,14 @@ def parse(text: str, path: Path) -> Config:
     return config
 
 
-def member(name: str, address: str, ssh: str = "") -> Member:
-    """A member as the command line gives it; ``UsageError`` if config.yaml could not have it."""
+def member(name: str, address: str, ssh: str = "", *, called: str = "NAME") -> Member:
+    """A member as the command line gives it, its name as the word ``called``; ``UsageError`` if config.yaml could not
+    have it."""
     try:
         return Member(name=name, address=address, ssh=ssh)
     except ValidationError as error:
-        found = [f"--{item['loc'][0]}: {_explain(item)}" for item in error.errors()]
+        words = {"name": called, "address": "--address", "ssh": "--ssh"}
+        found = [f"{words[str(item['loc'][0])]}: {_explain(item)}" for item in error.errors()]
         raise UsageError("; ".join(found)) from None
 
 

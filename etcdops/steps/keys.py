@@ -31,6 +31,8 @@ CHUNK = 1 << 16  # bytes
 
 def keys(run: Run, prefix: str, limit: int, after: str = "", *, in_hex: bool = False) -> None:
     """The names of keys below ``prefix`` (all of them when it is empty), from the first that follows ``after``."""
+    if limit < 0:
+        raise UsageError("--limit is a number of keys; 0: all")
     first, last = _range(_key(prefix, in_hex), _key(after, in_hex))
     found = _ask_for(run, "get", ["--keys-only", f"--limit={limit}"], first, last)
     names = [base64.b64decode(each["key"]) for each in found.get("kvs", ())]

@@ -14,7 +14,7 @@ from etcdops import apply, configedit, configfile, desired, etcd, guards, member
 from etcdops.config import Member
 from etcdops.configedit import Edit
 from etcdops.desired import Want
-from etcdops.errors import HostsFailed, OpsError, Refused
+from etcdops.errors import HostsFailed, OpsError, Refused, UsageError
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
@@ -142,6 +142,8 @@ class Move:
 def move_member(run: Run, name: str, address: str) -> None:
     """Let the cluster, its certificates and its configuration follow a member to ``address``."""
     known = run.config.member(name)
+    if not address:
+        raise UsageError(f"where is {name} now?", hint=f"inv move-member {name} --address=IP")
     member = known.model_copy(update={"address": configfile.member(name, address).address})
     edit = configedit.move_member(run.config, name, member.address) if member != known else None
     moved = run.of([member if each.name == name else each for each in run.config.members])

@@ -68,7 +68,9 @@ def replace_member(run: Run, old: str, new: str, address: str, ssh: str) -> None
         return
     known = run.config.member(old)
     elsewhere = bool(address) and configfile.member(old, address).address != known.address
-    member = configfile.member(new or old, address or known.address, ssh or ("" if elsewhere else known.ssh))
+    member = configfile.member(
+        new or old, address or known.address, ssh or ("" if elsewhere else known.ssh), called="--with"
+    )
     member = member.model_copy(update={"port": known.port})
     edit = None if member == known else configedit.replace_member(run.config, old, member)
     others = [each for each in run.config.members if each.name != old]
