@@ -6,7 +6,6 @@ a change has been made (etcd-operations, section 6).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from datetime import UTC, datetime
 from etcdops import desired, gate, guards, layout
 from etcdops.config import Config
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused
+from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.etcd import ClusterMember, View
 from etcdops.facts import HostFacts, gather, parse_conf
 from etcdops.membership import OWN
@@ -26,6 +25,7 @@ from etcdops.steps import leader, schedule
 
 FRESH = 15.0  # seconds: etcd counts a peer as there once it has been connected for 5 of them
 PASSING = ("unhealthy cluster", "timed out", "deadline exceeded", "leader changed", "no leader", "connect")
+AGAIN = "inv status, then the same again"
 BY_HAND = f"systemctl disable --now etcd etcdops-backup.timer; rm -r {layout.CONF_DIR}"
 
 Members = tuple[ClusterMember, ...]
@@ -101,21 +101,30 @@ def change(
     Repeated while etcd refuses for a moment only, such as until its members have been connected for 5 s.  ``what``
     is for the error, as in "does not remove etcd03".
     """
-    deadline, said, via = time.monotonic() + FRESH, "", names[0]
-    while True:
+    said, via = "", names[0]
+
+    def right(views: gate.Views) -> Members:
+        able = (view.members for view in views.values() if isinstance(view, View) and view.healthy)
+        return next((members for members in able if members and done(members)), ())
+
+    def look() -> gate.Views:
+        nonlocal said, via
         views = run.fleet.map(gate.ask, names)
-        heads = {name: view for name, view in views.items() if isinstance(view, View) and view.healthy and view.members}
-        for view in heads.values():
-            if done(view.members or ()):
-                return view.members or ()
-        passing = not said or any(each in said for each in PASSING)
-        if not passing or time.monotonic() > deadline:
-            reason = said or "; ".join(gate.judge(run.config, views).reasons)
-            raise HostError(f"{what}: {reason}", host=via, hint="inv status, then the same again")
-        if said:
-            time.sleep(1.0)
-        via = next(iter(heads), via)
-        said = say(run, via, words)
+        if not right(views):  # whatever was said: it may have taken effect
+            if said and not any(each in said for each in PASSING):
+                raise HostError(f"{what}: {said}", host=via, hint=AGAIN)
+            via = next((name for name, view in views.items() if isinstance(view, View) and view.healthy), via)
+            said = say(run, via, words)
+        return views
+
+    def missing(views: gate.Views) -> Sequence[str]:
+        reason = said or "; ".join(gate.judge(run.config, views).reasons)
+        return () if right(views) else (f"{via} {what}: {reason}" if reason else f"{via} {what} yet",)
+
+    try:
+        return right(gate.until(run, look, missing, seconds=FRESH))
+    except Unhealthy as error:
+        raise HostError(error.message.removeprefix(f"{via} "), host=via, hint=AGAIN) from None
 
 
 def say(run: Run, via: str, words: Sequence[str]) -> str:
