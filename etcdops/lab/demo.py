@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from etcdops import layout
+from etcdops.errors import Refused
 from etcdops.lab import packages
 from etcdops.lab.lab import HOSTS, Lab
 from etcdops.run import Run
@@ -82,6 +83,11 @@ def heal(run: Run, name: str) -> None:
 
 def demo(run: Run) -> None:
     """Hosts, cluster, tables, a key written and read through every member, and a backup that is proven."""
+    if owner := open_lab(run).elsewhere:
+        raise Refused(
+            f"the lab of this machine is that of {owner}, and so is the cluster on it",
+            hint="go on there; or inv lab.down, which deletes its hosts, and then the same again",
+        )
     _up(run, 3)
     cluster = Run(CONFIG, run.ui)
     try:

@@ -40,6 +40,7 @@ class Lab:
         self._folder = Folder(folder)
         self._say = say
         self._hosts = hosts
+        self._owner = hosts / "project"
 
     def up(self, hosts: int = 3) -> LabInfo:
         """At least so many hosts, all powered on and connected, answering SSH with this project's key.
@@ -57,6 +58,8 @@ class Lab:
             missing = [machine for machine in wanted if not machine.exists]
             if missing:
                 base = image.ensure(self._say)
+                if not self._machines():
+                    self._owner.write_text(f"{self._folder.path.absolute()}\n")
                 for machine in missing:
                     machine.create(base)
             machines = self._machines()
@@ -73,10 +76,20 @@ class Lab:
             for machine in self._machines():
                 self._say(f"{machine.name}: deleting")
                 machine.remove()
+            self._owner.unlink(missing_ok=True)
             for unfinished in self._hosts.glob(".etcd*"):
                 overlay.remove(unfinished)
             network.down()
             Group(self._hosts.name).remove()
+
+    @property
+    def elsewhere(self) -> Path | None:
+        """The folder of the project that has made the hosts, where that is another one."""
+        try:
+            owner = Path(self._owner.read_text().strip())
+        except FileNotFoundError:
+            return None
+        return owner if owner != self._folder.path.absolute() else None
 
     def status(self) -> list[MachineState]:
         """What each host is doing."""

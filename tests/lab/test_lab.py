@@ -259,6 +259,7 @@ def test_second_project_gets_in_as_well(site: Site, tmp_path: Path) -> None:
     before = site.pids()
     other.lab.up(2)
     assert site.pids() == before
+    assert (site.lab.elsewhere, other.lab.elsewhere) == (None, site.folder)
     assert other.ask(ONE, "hostname") == site.ask(ONE, "hostname") == ONE
     other.lab.up(2)
     keys = site.ask(ONE, "cat /root/.ssh/authorized_keys").splitlines()

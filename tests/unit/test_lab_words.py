@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from etcdops.errors import Refused
 from etcdops.lab import demo
 from etcdops.run import Run
 
@@ -60,3 +61,11 @@ def test_down(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     demo.down(Run(Path("config.yaml")))
     assert lab.done == [("down",)]
     assert capsys.readouterr().out == "the lab is down; its image and lab/ stay\n"
+
+
+def test_a_demo_leaves_the_lab_of_another_project_alone(lab: Lab) -> None:
+    lab.elsewhere = Path("/there/lab")  # type: ignore[attr-defined]
+    with pytest.raises(Refused, match="the lab of this machine is that of /there/lab, and so is ") as caught:
+        demo.demo(Run(Path("config.yaml")))
+    assert "inv lab.down" in caught.value.hint
+    assert lab.done == []
