@@ -20,7 +20,8 @@ from etcdops.facts import HostFacts, gather
 from etcdops.plan import diff
 from etcdops.run import Run, asker
 from etcdops.ssh import Host
-from etcdops.steps import schedule
+from etcdops.steps import rescue, schedule
+from etcdops.steps.rescue import Rescue
 
 # A user that there is not is turned away only where authentication is on; 3.4 has no `auth status`.
 LOOK = r"""
@@ -33,7 +34,6 @@ put required "$(started ETCD_CLIENT_CERT_AUTH)"
 put certificate "$(sed -n '/BEGIN CERT/,/END CERT/p' $pair.pem 2>/dev/null | base64 -w0)"
 """
 COMMAND = '\nclient --command-timeout=10s "$@"'
-RESCUE = "etcdops-rescue"  # a root while authentication is turned on: the way back of this run alone
 PROOF = ("user", "get", ROOT)  # which only root may
 
 
@@ -50,20 +50,24 @@ class Action:
 
 def auth_enable(run: Run) -> None:
     """Turn authentication on, with root and the tasks' own user in place; proven, or off again."""
+    way_back = Rescue.of(run)
+    if not run.dry_run:
+        _go_back(run, way_back)
     facts = _facts(run)
     states = _look(run)
     name = run.names[0]
     who = run.credentials
     if any(state.on for state in states.values()):
         _prove(run)
-        if not run.dry_run and RESCUE in _run(run.fleet[name], "user", "list").split():
-            _run(run.fleet[name], "user", "delete", RESCUE)  # of a run that was killed
+        if not run.dry_run:  # of a run that was killed
+            if rescue.USER in _run(run.fleet[name], "user", "list").split():
+                _run(run.fleet[name], "user", "delete", rescue.USER)
+            way_back.forget()
         run.ui.result(f"nothing to do: authentication is on, and the tasks are {_shown(who)}")
         return
     guards.refuse(_lockouts(run, facts, states))
     users = _run(run.fleet[name], "user", "list").split()
-    # Known to this run alone: the way back, should the tasks not be let in.
-    spare = Credentials(RESCUE, secrets.token_urlsafe(24))
+    spare = Credentials(rescue.USER, secrets.token_urlsafe(24))
     actions = plan(who, spare, users)
     if run.decided(f"{name}  {action}" for action in actions):
         return
@@ -74,19 +78,33 @@ def auth_enable(run: Run) -> None:
     )
     run.ui.step("Turn authentication on")
     *before, enable, forget = actions
+    way_back.keep(spare)
     for action in before:
         _run(run.fleet[name], *action.words, stdin=action.stdin)
     try:
         _run(run.fleet[name], *enable.words)
         _prove(run)
         _run(run.fleet[name], *forget.words)
+        way_back.forget()
     except BaseException as error:
-        outcome = _back_out(run, spare)
+        outcome = _back_out(run, spare, way_back)
         if isinstance(error, OpsError):
             raise OpsError(f"authentication was not turned on: {error}", hint=outcome) from None
         run.ui.line(outcome)
         raise
     run.ui.result(f"authentication is on: proven on {', '.join(run.names)}; the tasks are {_shown(who)}")
+
+
+def _go_back(run: Run, way_back: Rescue) -> None:
+    """Where a run was killed before its proof, and the tasks are not let in: off again, by what it has left."""
+    if not (spare := way_back.left):
+        return
+    try:
+        _prove(run)
+    except credentials.Denied as error:
+        run.ui.step("A run before was cut short, and the tasks are not let in: turn authentication off again")
+        outcome = _back_out(run, spare, way_back)
+        raise OpsError(f"authentication was not turned on: {error}", hint=outcome) from None
 
 
 def auth_disable(run: Run) -> None:
@@ -197,7 +215,7 @@ def _prove(run: Run) -> None:
     run.fleet.all(lambda host: _run(host, *PROOF))
 
 
-def _back_out(run: Run, spare: Credentials) -> str:
+def _back_out(run: Run, spare: Credentials, way_back: Rescue) -> str:
     """Authentication off again, by whichever way in there is; says how it stands."""
     run.reconnect()  # Ctrl-C has closed every connection
     for name in run.names:
@@ -205,10 +223,13 @@ def _back_out(run: Run, spare: Credentials) -> str:
             with contextlib.suppress(OpsError):
                 script = layout.script("client") + COMMAND
                 run.fleet[name].run(script, "auth", "disable", stdin=who.before(b""))
-                run.fleet[name].run(script, "user", "delete", RESCUE, stdin=who.before(b""), check=False)
+                run.fleet[name].run(script, "user", "delete", rescue.USER, stdin=who.before(b""), check=False)
+                way_back.forget()
                 user = run.credentials.user
                 return "it is off, as before" + (f"; {user} has the password that was given" if user else "")
-    return f"it may be on; on a host: etcdctl --user {ROOT} auth disable"
+    return "it may be on: inv auth-enable " + (
+        "once more turns it off" if way_back.path else f"once more; or on a host: etcdctl --user {ROOT} auth disable"
+    )
 
 
 def _run(host: Host, *words: str, stdin: bytes = b"") -> str:

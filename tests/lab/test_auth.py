@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,11 @@ exec /usr/local/bin/etcdctl "$@"
 # Says no to one command, which it has been told.
 BROKEN = """#!/bin/sh
 case "$*" in *'user get root'*) echo 'Error: etcdserver: permission denied' >&2; exit 1 ;; esac
+exec /usr/local/bin/etcdctl "$@"
+"""
+# Turns it on, and does not come back.
+HANGS = """#!/bin/sh
+case "$*" in *'auth enable'*) /usr/local/bin/etcdctl "$@"; : >/run/test-on; exec sleep 20 ;; esac
 exec /usr/local/bin/etcdctl "$@"
 """
 
@@ -156,6 +162,28 @@ def test_what_cannot_be_proven_is_taken_back(open_: Project, hosts: Hosts) -> No
     hosts.sh("etcd03", "rm /usr/local/sbin/etcdctl")
     assert not is_on(open_)
     open_.healthy()
+
+
+def test_run_that_is_killed_before_its_proof_locks_nobody_out(open_: Project, hosts: Hosts) -> None:
+    """Where etcd does not take the tasks' certificate: the next run has the way in that the killed one has left."""
+    hosts.put("etcd01", "/usr/local/sbin/etcdctl", HANGS)
+    run = open_.start("auth-enable", "--yes")
+    hosts.eventually(lambda: hosts.sh("etcd01", "ls /run/test-on 2>/dev/null; true"))
+    run.signal(signal.SIGKILL)
+    run.end()
+    hosts.sh("etcd01", "rm /usr/local/sbin/etcdctl /run/test-on")
+    hosts.each("cp -a /etc/etcd/ssl/server.pem /etc/etcd/ssl/client.pem")
+    kept = open_.folder / "pki/etcdops-rescue"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    open_.inv("status").failed(1, "our certificate names no user of etcd")
+    done = open_.inv("auth-enable", "--yes").failed(1, "error: authentication was not turned on: ")
+    assert done.stderr.splitlines()[-1].endswith("; it is off, as before")
+    assert not is_on(open_)
+    assert not kept.exists()
+    open_.inv("auth-enable", "--yes").failed(3, "the certificate of etcdctl here names etcd01, not root; inv deploy")
+    open_.inv("deploy").ok()
+    open_.inv("auth-enable", "--yes").ok()
+    assert open_.inv("etcdctl", "--", "user", "list").ok().lines == ["root"]
 
 
 # Root, by certificate

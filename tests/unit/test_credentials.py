@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,12 @@ from typing import Any, cast
 
 import pytest
 
-from etcdops import credentials, gate, layout
+from etcdops import configfile, credentials, gate, layout
 from etcdops.credentials import PASSWORD, ROOT, Credentials, Denied, obtain
 from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.snapshots import fit, throwaway
 from etcdops.ssh import Completed, Fleet
-from etcdops.steps import auth
+from etcdops.steps import auth, rescue
 from tests.unit import build, snapshots
 from tests.unit.test_fit import proof
 
@@ -141,7 +142,7 @@ def test_a_denial_goes_for_all_hosts_and_ends_the_run() -> None:
 
 
 def words(who: Credentials, *users: str) -> list[str]:
-    return [str(action) for action in auth.plan(who, Credentials(auth.RESCUE, "spare"), list(users))]
+    return [str(action) for action in auth.plan(who, Credentials(rescue.USER, "spare"), list(users))]
 
 
 GRANT = "etcdctl user grant-role root root"
@@ -168,7 +169,7 @@ OPS = Credentials("ops", "given")
             [],
             ["etcdctl user add root", "etcdctl user add ops", RESCUE, GRANT, OPS_GRANT, *ENABLE],
         ),
-        (Credentials(), ["root", auth.RESCUE], [RESCUE.replace("add", "passwd"), GRANT, *ENABLE]),
+        (Credentials(), ["root", rescue.USER], [RESCUE.replace("add", "passwd"), GRANT, *ENABLE]),
         (OPS, ["root", "ops"], ["etcdctl user passwd ops", RESCUE, GRANT, OPS_GRANT, *ENABLE]),
     ],
 )
@@ -177,7 +178,7 @@ def test_what_is_done_and_in_which_order(who: Credentials, users: list[str], exp
 
 
 def test_the_given_password_is_set_and_stands_in_no_argument() -> None:
-    actions = auth.plan(Credentials(ROOT, "given"), Credentials(auth.RESCUE, "spare"), [])
+    actions = auth.plan(Credentials(ROOT, "given"), Credentials(rescue.USER, "spare"), [])
     assert [action.stdin for action in actions if action.stdin] == [b"given\n", b"spare\n"]
     assert "given" not in " ".join(word for action in actions for word in action.words)
 
@@ -196,7 +197,7 @@ class Etcd:
         if self.on and (not user or self.users.get(user) != password):
             if check:
                 raise HostError("not let in", host="etcd01")
-            return Completed(1, "", "not let in", 0.0)
+            return Completed(1, "", "etcdserver: permission denied", 0.0)
         if words[0] == "auth":
             self.on = words[1] == "enable"
         elif words[1] in {"add", "passwd"}:
@@ -213,21 +214,46 @@ class Hosts(dict[str, Etcd]):
         return {name: work(each) for name, each in self.items()}
 
 
+TEXT = "cluster: {name: c, version: 3.6.16}\nmembers: [{name: etcd01, address: 192.0.2.1}]\n"
+
+
+def one(etcd: Etcd, folder: Path) -> Any:
+    """A run on a cluster of one, with this folder for its configuration."""
+    return SimpleNamespace(
+        names=["etcd01"], credentials=Credentials(), dry_run=False, fleet=Hosts(etcd01=etcd),
+        config=configfile.parse(TEXT, folder / "config.yaml"),
+        confirm=lambda words: None, reconnect=lambda: None, ui=SimpleNamespace(step=lambda words: None),
+    )  # fmt: skip
+
+
+def test_a_run_that_is_killed_before_its_proof_leaves_a_way_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The password is there before the user is, for nobody but ourselves, and until it is needed no more."""
+    etcd = Etcd()
+    run = one(etcd, tmp_path)
+    kept = tmp_path / "pki" / rescue.USER
+    monkeypatch.setattr(auth, "_facts", lambda run: {})
+    monkeypatch.setattr(auth, "_look", lambda run: {"etcd01": auth.State(False, True, ROOT)})
+    monkeypatch.setattr(auth, "_lockouts", lambda *known: [])
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(auth, "_back_out", lambda *known: sys.exit(9))  # as with a kill: it does nothing more
+        auth.auth_enable(run)
+    assert etcd.on
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.read_text().strip() == etcd.users[rescue.USER]
+    with pytest.raises(OpsError, match="authentication was not turned on: ") as caught:
+        auth.auth_enable(run)
+    assert caught.value.hint == "it is off, as before"
+    assert (etcd.on, set(etcd.users), kept.exists()) == (False, {ROOT}, False)
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_there_is_a_way_back_where_root_has_a_password_that_nobody_knows(
-    killed: bool, monkeypatch: pytest.MonkeyPatch
+    killed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     etcd = Etcd()
     if killed:
-        etcd.users[auth.RESCUE] = "lost"
-    run = cast(
-        Any,
-        SimpleNamespace(
-            names=["etcd01"], credentials=Credentials(), dry_run=False, config=build.config(),
-            fleet=Hosts(etcd01=etcd), confirm=lambda words: None, reconnect=lambda: None,
-            ui=SimpleNamespace(step=lambda words: None),
-        ),
-    )  # fmt: skip
+        etcd.users[rescue.USER] = "lost"
+    run = one(etcd, tmp_path)
     monkeypatch.setattr(auth, "_facts", lambda run: {})
     monkeypatch.setattr(auth, "_look", lambda run: {"etcd01": auth.State(False, True, ROOT)})
     monkeypatch.setattr(auth, "_lockouts", lambda *known: [])
