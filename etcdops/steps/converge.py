@@ -11,17 +11,17 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from etcdops import desired, gate, guards, layout
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
 from etcdops.plan import Change, Directory, File, Release, diff
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
-from etcdops.steps import canary, delivery
-from etcdops.steps.restart import restart_member
+from etcdops.steps import canary, delivery, restart
 from etcdops.steps.service import start_members
 
 ALL_STEPS = ("install", "distribute", "configure", "start")
@@ -144,6 +144,10 @@ def rehearse(run: Run, decision: Decision) -> None:
 def _act(run: Run, decision: Decision) -> None:
     """Put the changes in place; start what does not run, restart what runs with something old."""
     turns = decision.rollout.restart
+    # Whoever runs the release already is asked before anything is changed; else once it lies ready.
+    running = {name: each for name, each in decision.changes.items() if decision.facts[name].is_running}
+    ready = [name for name in running if run.config.cluster.version in decision.facts[name].releases]
+    delivery.ask(run, {name: running[name] for name in ready})
     archives = delivery.archives(run, decision.facts, decision.changes)
     lines = {name: each for name, each in decision.lines().items() if each}
     if lines:
@@ -156,16 +160,17 @@ def _act(run: Run, decision: Decision) -> None:
         for name, changes in decision.changes.items()
     }
     delivery.push(run, early, archives)
+    delivery.ask(run, {name: each for name, each in running.items() if name in turns and name not in ready})
     if decision.rollout.start:
         run.ui.step(f"Start {', '.join(decision.rollout.start)}")
         start_members(run, decision.rollout.start, [name for name, fact in decision.facts.items() if fact.has_data])
     if not turns:
         return
     with canary.alongside(run):
-        for name, why in turns.items():
-            run.ui.step(f"Restart {name} ({why})")
-            late = [each for each in decision.changes[name] if each not in early[name]]
-            _restart(run, decision, name, late)
+        for name, rest in restart.turns(list(turns)):
+            run.ui.step(f"Restart {name} ({turns[name]})")
+            late = {name: [each for each in decision.changes[name] if each not in early[name]]}
+            restart.turn(run, name, rest, partial(delivery.push, run, late, {}))
 
 
 def _harmless(change: Change, changes: Sequence[Change], adopted: Collection[str]) -> bool:
@@ -179,34 +184,6 @@ def _harmless(change: Change, changes: Sequence[Change], adopted: Collection[str
     paths = {each.resource.path for each in changes if isinstance(each.resource, File)}
     pair = isinstance(change.resource, File) and change.resource.path in {layout.SERVER, layout.PEER, layout.CLIENT}
     return isinstance(change.resource, Release) or (pair and not paths & {layout.CLIENT_CA, layout.PEER_CA})
-
-
-def _restart(run: Run, decision: Decision, name: str, late: Sequence[Change]) -> None:
-    """One member, with what it takes up at its restart; a member that stays away ends the run."""
-    begun = False
-
-    def prepare() -> None:
-        nonlocal begun
-        begun = True
-        delivery.push(run, {name: late}, {})
-
-    try:
-        restart_member(run, name, prepare)
-    except OpsError as error:
-        if not begun:  # the gate before it stayed shut: nothing was done to this member
-            raise
-        raise _stopped(decision, name, error) from None
-
-
-def _stopped(decision: Decision, name: str, error: OpsError) -> OpsError:
-    """The error of a member that did not come back, with what was left alone."""
-    inner = next(iter(getattr(error, "errors", ())), error)
-    order = list(decision.rollout.restart)
-    others = order[order.index(name) + 1 :]
-    left = f"; {', '.join(others)} not touched after it" if others else ""
-    return HostError(
-        f"{inner.message}{left}", host=name, hint="correct config.yaml and run the same command again; inv status"
-    )
 
 
 def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:

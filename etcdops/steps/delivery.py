@@ -1,4 +1,5 @@
-"""What every step that changes hosts does: issue certificates, obtain archives, push changes, record who has joined."""
+"""What every step that changes hosts does: issue certificates, obtain archives, ask etcd about its new configuration,
+push changes, record who has joined."""
 
 from __future__ import annotations
 
@@ -6,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from etcdops import apply, desired, gate
+from etcdops import apply, desired, gate, layout
 from etcdops.desired import Want
+from etcdops.errors import Refused
 from etcdops.etcd import View
 from etcdops.facts import HostFacts
 from etcdops.keystore import Item
-from etcdops.plan import Change, Release
+from etcdops.plan import Change, File, Release
 from etcdops.release import Archive, Releases, architecture
 from etcdops.run import Run
 
@@ -94,6 +96,28 @@ def push(run: Run, changes: Mapping[str, Sequence[Change]], archives: Mapping[st
             ),
             names,
         )
+
+
+def ask(run: Run, changes: Mapping[str, Sequence[Change]]) -> None:
+    """The release that is to run, on each host, about the configuration that it is going to get; ``Refused`` with
+    what it does not take."""
+    confs = {
+        name: change.resource.content or b""
+        for name, each in changes.items()
+        for change in each
+        if isinstance(change.resource, File) and change.resource.path == layout.CONF
+    }
+    version = run.config.cluster.version
+    program = f"{layout.RELEASES}/{version}/etcd"
+    script = layout.script("accepts")
+    said = run.fleet.all(lambda host: host.run(script, program, stdin=confs[host.name]).stdout.strip(), list(confs))
+    bad = [
+        Refused(f"etcd {version} does not take the configuration: {apply.explain(text)}", host=name)
+        for name, text in said.items()
+        if text
+    ]
+    if bad:
+        raise Refused("no member was changed", findings=bad)
 
 
 def record(

@@ -14,15 +14,15 @@ from typing import Any
 from etcdops import apply, configedit, configfile, desired, gate, guards, layout
 from etcdops.config import Config
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused
+from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.guards.host import installed
-from etcdops.plan import Change, File, Release, diff
+from etcdops.plan import Change, Release, diff
 from etcdops.rollout import token
 from etcdops.run import Run
-from etcdops.ssh import Host
 from etcdops.steps import auth, backup, delivery, log
-from etcdops.steps.restart import restart_member
+from etcdops.steps.restart import restart_member, stopped, turns
 from etcdops.translate import Translation, translate
 from etcdops.versions import Hop, minor
 
@@ -70,6 +70,17 @@ def record(run: Run, version: str) -> None:
     run.ui.line(f"{run.path.name} says {version} now")
 
 
+def all_run(run: Run, facts: Mapping[str, HostFacts], version: str) -> None:
+    """``Unhealthy`` where a run that was killed has left a member down with ``version``, which config.yaml does not say
+    yet: `inv start` would refuse it."""
+    down = [name for name, fact in facts.items() if not fact.is_running]
+    if down:
+        raise Unhealthy(
+            f"{', '.join(down)} would run etcd {version}, and {'is' if len(down) == 1 else 'are'} down",
+            hint=f"systemctl start etcd there, or journalctl -u etcd -e for why it does not run; then {run.command}",
+        )
+
+
 @dataclass(frozen=True)
 class Rolling:
     """One hop of this run."""
@@ -106,7 +117,7 @@ class Rolling:
             name: [each for each in found if isinstance(each.resource, Release)] for name, found in changes.items()
         }
         delivery.push(new, early, delivery.archives(new, facts, early))
-        self._ask(changes)
+        delivery.ask(new, changes)
         views = gate.pass_through(run)
         self._preconditions(views, due)
         self._save(views)
@@ -115,12 +126,12 @@ class Rolling:
                 self._enable()
             views = gate.pass_through(run)
             order = sorted(due, key=lambda name: views[name].leads)
-            for name in order:
-                if hop.crosses and name == order[-1]:
+            for name, rest in turns(order):
+                if hop.crosses and not rest:
                     run.ui.line(f"{name} is the last one; the way back after it: {hop.way_back}")
                 run.ui.step(f"Restart {name} ({hop})")
                 late = [each for each in changes[name] if each not in early[name]]
-                self._turn(name, late, order[order.index(name) + 1 :])
+                self._turn(name, late, rest)
         self._settle()
         record(run, hop.end)
 
@@ -134,32 +145,13 @@ class Rolling:
         for name in fallen[:1]:
             self.run.ui.step(f"{name} is down with {self.hop.end}: put {self.hop.start} back there")
             self._put_back(name)
-        reasons = gate.judge(self.run.config, self.run.fleet.map(gate.ask)).reasons
-        if reasons:
-            raise Refused(f"the cluster is not healthy: {'; '.join(reasons)}", hint="inv status; inv start")
+        if not fallen and self.run.config.cluster.version != self.hop.start:
+            all_run(self.run, facts, self.hop.start)
+        verdict = gate.judge(self.run.config, self.run.fleet.map(gate.ask))
+        if not verdict:
+            reasons = "; ".join(verdict.reasons)
+            raise Refused(f"the cluster is not healthy: {reasons}", hint=verdict.ways("inv start", "inv status"))
         return self.run.fleet.all(gather) if fallen else facts
-
-    def _ask(self, changes: Mapping[str, Sequence[Change]]) -> None:
-        """The new etcd, on each host, about the configuration that it is going to get."""
-        confs = {
-            name: change.resource.content
-            for name, each in changes.items()
-            for change in each
-            if isinstance(change.resource, File) and change.resource.path == layout.CONF
-        }
-        program = f"{layout.RELEASES}/{self.hop.end}/etcd"
-
-        def ask(host: Host) -> str:
-            return host.run(layout.script("accepts"), program, stdin=confs[host.name] or b"").stdout.strip()
-
-        said = self.run.fleet.all(ask, list(confs))
-        bad = [
-            Refused(f"etcd {self.hop.end} does not take the configuration: {apply.explain(text)}", host=name)
-            for name, text in said.items()
-            if text
-        ]
-        if bad:
-            raise Refused("no member was changed", findings=bad)
 
     def _preconditions(self, views: Mapping[str, Any], due: Sequence[str]) -> None:
         """What would make a member, or the cluster, unusable under the new release."""
@@ -211,7 +203,7 @@ class Rolling:
 
     def _turn(self, name: str, late: Sequence[Change], rest: Sequence[str]) -> None:
         """One member gets the new release; if it does not come back with it, the old one again."""
-        begun = False
+        run, begun = self.run, False
 
         def prepare() -> None:
             nonlocal begun
@@ -224,8 +216,15 @@ class Rolling:
         except OpsError as error:
             if not begun:
                 raise
+            if isinstance(error, Unhealthy) and self._serves(name):  # the trouble is another's: one away is enough
+                raise stopped(run, name, error, rest) from None
             inner = next(iter(getattr(error, "errors", ())), error)
             raise self._given_up(name, inner.message, rest) from None
+
+    def _serves(self, name: str) -> bool:
+        """Whether it commits, with the new release."""
+        view = self.run.fleet.map(gate.ask, [name])[name]
+        return isinstance(view, View) and view.commits and bool(view.status and view.status.version == self.hop.end)
 
     def _came_back(self, name: str) -> None:
         view = gate.ask(self.run.fleet[name])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from etcdops import gate, layout
 from etcdops.errors import OpsError, Refused
 from etcdops.run import Run
 from etcdops.ssh import Host
-from etcdops.steps.restart import restart_member
+from etcdops.steps.restart import turn, turns
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,9 @@ def renewed(run: Run) -> Iterator[None]:
     try:
         names = due(run.fleet.all(look))
         views = gate.pass_through(run)
-        for name in sorted(names, key=lambda each: views[each].leads):
+        for name, rest in turns(sorted(names, key=lambda each: views[each].leads)):
             run.ui.step(f"Restart {name}, so that it begins its log anew")
-            restart_member(run, name, lambda name=name: _begin(run, name, begun))  # type: ignore[misc]
+            turn(run, name, rest, partial(_begin, run, name, begun))
             run.fleet.all(lambda host: host.client(script, "wait"), [name])
         yield
     except BaseException:

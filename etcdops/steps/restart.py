@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from etcdops import apply, gate, layout
-from etcdops.errors import Refused
+from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.run import Run
 from etcdops.steps import canary, leader
 from etcdops.steps.service import look
@@ -24,15 +24,47 @@ def restart(run: Run) -> None:
     if run.decided(f"{name}  systemctl restart etcd" for name in order):
         return
     with canary.alongside(run) as bird:
-        for name in order:
+        for name, rest in turns(order):
             run.ui.step(f"Restart {name}")
-            restart_member(run, name)
+            turn(run, name, rest)
         gate.same_data(run, gate.pass_through(run))
     seconds = time.monotonic() - began
     run.emit(
         {"restarted": order, "seconds": round(seconds, 1), "canary": bird.report().document if bird else None},
         lambda: run.ui.result(f"{len(order)} members restarted and healthy in {seconds:.1f} s"),
     )
+
+
+def turns(order: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Each member with those that come after it."""
+    return ((name, order[at + 1 :]) for at, name in enumerate(order))
+
+
+def turn(run: Run, name: str, rest: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
+    """``restart_member``; what goes wrong once it has begun ends the run, and is told with who was left alone."""
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+        prepare()
+
+    try:
+        restart_member(run, name, begin)
+    except OpsError as error:
+        if not begun:  # the gate before it stayed shut: nothing was done to this member
+            raise
+        raise stopped(run, name, error, rest) from None
+
+
+def stopped(run: Run, name: str, error: OpsError, rest: Sequence[str]) -> OpsError:
+    """The error of the turn of ``name``: it did not come back, or it did, and the cluster is not healthy."""
+    left = f"; {', '.join(rest)} not touched after it" if rest else ""
+    if isinstance(error, Unhealthy):
+        return Unhealthy(f"{name} was restarted, and then: {error.message}{left}", hint=gate.resume(run))
+    inner = next(iter(getattr(error, "errors", ())), error)
+    then = f"; once that is mended: {run.command}" if run.command else ""
+    return HostError(f"{inner.message}{left}", host=name, hint=f"on the host: journalctl -u etcd -e{then}")
 
 
 def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: None) -> None:

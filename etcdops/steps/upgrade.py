@@ -10,14 +10,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from etcdops import gate, guards
 from etcdops.config import Config
-from etcdops.errors import Refused, Unhealthy, UsageError
+from etcdops.errors import Refused, UsageError
 from etcdops.etcd import release
 from etcdops.facts import HostFacts, gather
 from etcdops.flaws import flaws
 from etcdops.guards.host import installed
 from etcdops.run import Run
 from etcdops.steps import canary
-from etcdops.steps.hop import Rolling, client, record, translated, under
+from etcdops.steps.hop import Rolling, all_run, client, record, translated, under
 from etcdops.values import Version
 from etcdops.versions import Hop, down, minor, up
 
@@ -88,12 +88,7 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
 
 def _whole(run: Run, facts: Mapping[str, HostFacts], target: str) -> None:
     """What a run that was killed at its last member has left: the same look at the whole cluster, and the record."""
-    down = [name for name, fact in facts.items() if not fact.is_running]
-    if down:
-        raise Unhealthy(
-            f"{', '.join(down)} would run etcd {target}, and {'is' if len(down) == 1 else 'are'} down",
-            hint=f"systemctl start etcd there, or journalctl -u etcd -e for why it does not run; then {run.command}",
-        )
+    all_run(run, facts, target)
     gate.same_data(run, gate.pass_through(run, settle=gate.SETTLE))
     record(run, target)
 

@@ -19,7 +19,7 @@ AFTER = BEFORE[:2]
 
 
 class Cluster:
-    """Members that give the list ``before`` until a command was given ``works`` times; what each says is ``answers``."""
+    """Members that have one more in their list until a command was given ``works`` times; ``answers``: what it said."""
 
     def __init__(self, *answers: str, works: int) -> None:
         self.answers, self.works, self.given = answers, works, 0
