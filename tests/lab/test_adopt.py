@@ -229,3 +229,37 @@ def test_plain_http_and_a_power_cut_in_the_middle(project: NewProject, by_hand: 
     assert writer.lost() == {}
     assert len(keys(ours)) >= len(writer.acknowledged)
     taken_over(ours, hosts, "3.5.1")
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
+def test_cluster_with_authentication_on(project: NewProject, by_hand: Hosts, tls: bool) -> None:
+    """As root, by the password that somebody has set; it is refused before anything is changed without one."""
+    hosts = by_hand
+    guide.build(hosts, VERSION, tls=tls)
+    ssl = "/etc/etcd/ssl"
+    command = f"etcdctl --endpoints={'https' if tls else 'http'}://{guide.ALL[0]}:2379"
+    command += f" --cacert={ssl}/ca.pem --cert={ssl}/server.pem --key={ssl}/server-key.pem" if tls else ""
+    for words in ("user add root:secret", "user grant-role root root", "put /before 1", "auth enable"):
+        hosts.sh("etcd01", f"{command} {words}")
+    ours = project(version=VERSION, tls=tls)
+    skeleton(ours)
+    before = hosts.listing()
+    task = ("adopt", f"--hosts={guide.ALL[0]}")
+    ours.inv(*task).failed(1, "authentication is on, and we came without a user; write auth.user into config.yaml")
+    with (ours.folder / "config.yaml").open("a") as file:
+        file.write("auth: {user: root}\n")
+    ours.inv(*task).failed(2, "etcd wants a password for root")
+    ours.env = {"ETCDOPS_ETCD_PASSWORD": "wrong"}
+    ours.inv(*task).failed(1, "etcd does not take the password of root")
+    assert hosts.listing() == before
+    ours.env = {"ETCDOPS_ETCD_PASSWORD": "secret"}
+    ours.inv(*task).ok()
+    assert reread(ours)["auth"] == {"user": "root"}
+    ours.inv("status").ok()
+    done = ours.inv("deploy", "--canary").ok()
+    assert ", 0 failed" in done.stderr.partition("canary: ")[2]
+    assert ours.inv("get", "/before").ok().stdout == "1"
+    assert ours.inv("deploy").ok().stdout.startswith("nothing to do in ")
+    assert set(
+        hosts.each("grep -rl secret /etc /run /var/lib/etcd --include=*.conf --include=*.json; true").values()
+    ) == {""}
