@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from etcdops import apply
-from etcdops.errors import HostError, OpsError
+from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
+from etcdops.etcd import View
 from etcdops.run import Run
-from etcdops.steps import log
+from etcdops.steps import hop, log
 from etcdops.steps.hop import Rolling
 from etcdops.steps.log import Log
+from etcdops.steps.restart import stopped
 from etcdops.versions import Hop
-from tests.unit.build import NAMES, config
+from tests.unit.build import NAMES, config, status, view
 
 LAST = "etcd01"
 MUTE = HostError("cannot be reached")
@@ -129,3 +131,55 @@ def test_it_is_put_back_where_it_can_start(
 def test_what_was_not_put_back_is_not_said_to_be(given_up: Any) -> None:
     error, _ = given_up(UP, OLD, back=MUTE)
     assert str(error).endswith("; and putting 3.5.35 back failed: cannot be reached")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (
+            view(LAST, status=status(LAST, version=UP.end)),
+            "etcd01 was restarted, and then: etcd02: no route; etcd03 not",
+        ),
+        (view(LAST, status=status(LAST, version=UP.start)), "given up"),
+        (View(complaint="etcd does not answer"), "given up"),
+        (MUTE, "given up"),
+    ],
+    ids=["runs", "runs the old one", "does not commit", "cannot be asked"],
+)
+def test_nobody_is_taken_down_again_for_the_trouble_of_another(
+    monkeypatch: pytest.MonkeyPatch, told: View | OpsError, expected: str
+) -> None:
+    """It has come back with the new release, and another one has gone meanwhile: it is one of the quorum."""
+
+    def restart_member(run: Run, name: str, prepare: Callable[[], None]) -> None:
+        prepare()
+        raise Unhealthy("etcd02: no route")
+
+    monkeypatch.setattr(hop, "restart_member", restart_member)
+    monkeypatch.setattr(hop.delivery, "push", lambda *known: None)
+    monkeypatch.setattr(Rolling, "_given_up", lambda *known: OpsError("given up"))
+    run = Run(
+        Path("config.yaml"), command="inv upgrade", _fleet=cast(Any, SimpleNamespace(map=lambda *_: {LAST: told}))
+    )
+    run.__dict__["config"] = config(UP.start)
+    with pytest.raises(OpsError, match=expected):
+        Rolling(run, UP)._turn(LAST, (), ("etcd03",))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            Unhealthy("etcd03: no route"),
+            "5 etcd02 was restarted, and then: etcd03: no route; etcd01 not touched after it",
+        ),
+        (
+            HostsFailed([HostError("did not start", host="etcd02")]),
+            "4 etcd02: did not start; etcd01 not touched after it",
+        ),
+    ],
+)
+def test_who_was_left_alone_is_told(error: OpsError, expected: str) -> None:
+    found = stopped(Run(Path("config.yaml"), command="inv restart"), "etcd02", error, ["etcd01"])
+    assert f"{found.exit_code} {found}" == expected
+    assert found.hint.endswith("inv restart")
