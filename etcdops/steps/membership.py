@@ -118,8 +118,7 @@ def change(
         return views
 
     def missing(views: gate.Views) -> Sequence[str]:
-        reason = said or "; ".join(gate.judge(run.config, views).reasons)
-        return () if right(views) else (f"{via} {what}: {reason}" if reason else f"{via} {what} yet",)
+        return () if right(views) else (f"{via} {what}: {said or 'its list of members does not show it yet'}",)
 
     try:
         return right(gate.until(run, look, missing, seconds=FRESH))
