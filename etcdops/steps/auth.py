@@ -104,7 +104,7 @@ def _go_back(run: Run, way_back: Rescue) -> None:
     except credentials.Denied as error:
         run.ui.step("A run before was cut short, and the tasks are not let in: turn authentication off again")
         outcome = _back_out(run, spare, way_back)
-        raise OpsError(f"authentication was not turned on: {error}", hint=outcome) from None
+        raise OpsError(f"a run that was cut short had turned it on: {error}", hint=outcome) from None
 
 
 def auth_disable(run: Run) -> None:

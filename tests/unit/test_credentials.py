@@ -240,7 +240,7 @@ def test_a_run_that_is_killed_before_its_proof_leaves_a_way_in(tmp_path: Path, m
     assert etcd.on
     assert kept.stat().st_mode & 0o777 == 0o600
     assert kept.read_text().strip() == etcd.users[rescue.USER]
-    with pytest.raises(OpsError, match="authentication was not turned on: ") as caught:
+    with pytest.raises(OpsError, match="a run that was cut short had turned it on: ") as caught:
         auth.auth_enable(run)
     assert caught.value.hint == "it is off, as before"
     assert (etcd.on, set(etcd.users), kept.exists()) == (False, {ROOT}, False)
