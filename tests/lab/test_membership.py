@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.hosts import LISTING, NAMES, Hosts, Project
+from tests.hosts import BARE, LISTING, NAMES, Hosts, Project
 from tests.lab.conftest import NewProject
-from tests.lab.members import CLEAN, REMAINS, address, killed_at, listed, reread
+from tests.lab.members import CLEAN, FIVE, REMAINS, address, killed_at, listed, reread
 from tests.lab.test_rolling import leader
 from tests.lab.writer import Writer
 
@@ -88,6 +88,25 @@ def test_dead_member_goes_and_stays_down_when_its_host_comes_back(ours: Project,
     by_hand = done.stderr.partition("on it: ")[2].splitlines()[0]
     hosts.sh("etcd02", by_hand)
     assert hosts.sh("etcd02", "ls -d /etc/etcd 2>/dev/null; systemctl is-enabled etcd; true") == "disabled"
+
+
+@pytest.mark.chaos
+def test_five_with_one_down_become_three_and_no_fewer(project: NewProject, five: Hosts) -> None:
+    five.each(BARE, FIVE)
+    new = project(members=[{"name": name, "address": address(name)} for name in FIVE], ssh={"connect_timeout": 1})
+    new.inv("deploy").ok()
+    five.sh("etcd05", "systemctl stop etcd")
+    with Writer(new) as writer:
+        five.eventually(lambda: writer.acknowledged)
+        for name, left in (("etcd04", 4), ("etcd03", 3)):
+            done = new.inv("remove-member", name, "--yes").ok()
+            assert done.lines == [f"{name} is removed: {left} members are left, and config.yaml says so"]
+        words = "of the 2 voters that would be left 1 can commit, and 2 must"
+        new.inv("remove-member", "etcd02", "--yes").failed(3, words)
+        new.inv("remove-member", "etcd05", "--yes").ok()  # the dead one may go
+    assert writer.lost(without=[address(name) for name in FIVE[2:]]) == {}
+    reread(new)
+    assert {each["name"] for each in new.config["members"]} == listed(new, "etcd01") == {"etcd01", "etcd02"}
 
 
 def test_what_would_cost_the_quorum_is_refused(ours: Project, hosts: Hosts) -> None:
