@@ -27,7 +27,7 @@ from invoke.tasks import Task
 
 from etcdops import __version__, layout
 from etcdops.errors import OpsError, UsageError
-from etcdops.ui import Reporter
+from etcdops.ui import Reporter, printable
 
 FLAGS = {
     "dry_run": "Show what would change on each host, and change nothing.",
@@ -144,7 +144,7 @@ class Inv(Program):
             self.execute()
         except Exit as end:
             if end.message:
-                print(end.message, file=sys.stderr)  # noqa: T201
+                print(printable(end.message), file=sys.stderr)  # noqa: T201
             sys.exit(end.code)
         except KeyboardInterrupt:
             sys.exit(130)

@@ -46,7 +46,7 @@ class Reporter:
     def result(self, text: str) -> None:
         """A line of the result."""
         self.tap(text)
-        print(text, flush=True)  # noqa: T201
+        print(printable(text), flush=True)  # noqa: T201
 
     def json(self, value: Any) -> None:
         """The result as one JSON document."""
@@ -63,7 +63,7 @@ class Reporter:
         for column in columns:  # on a narrow terminal the last one, which explains, gives way: names must stay whole
             table.add_column(column, no_wrap=column != columns[-1], overflow="fold")
         for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         # Not a terminal: nobody folds the lines, so the table takes the width it needs.
         width = None if sys.stdout.isatty() else 400
         Console(file=sys.stdout, highlight=False, width=width).print(table)
@@ -93,7 +93,15 @@ class Reporter:
     def _say(self, text: str) -> None:
         self.tap(text)
         with self._lock:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201
+            print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def printable(text: str) -> str:
+    """``text`` without what would command the terminal or break a line; it may be a host's or anybody's."""
+    whole = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")  # as os.fsdecode, back
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in whole
+    )
 
 
 def grouped(by_host: Mapping[str, Sequence[object]]) -> list[str]:
@@ -128,6 +136,6 @@ def _by_trouble(kind: str, errors: Sequence[OpsError]) -> list[str]:
 
 
 def _one_line(kind: str, error: OpsError) -> str:
-    lines = str(error).splitlines() or [""]
+    lines = printable(str(error)).split("\n")
     text = "\n".join(f"{kind}: {line}" for line in lines)
     return f"{text}; {error.hint}" if error.hint else text

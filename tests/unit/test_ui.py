@@ -38,6 +38,7 @@ ERRORS: dict[str, tuple[OpsError, list[str]]] = {
     "no message": (OpsError(""), ["error: "]),
     "usage": (UsageError("unknown task", hint="inv --list"), ["error: unknown task; inv --list"]),
     "unhealthy": (Unhealthy("no leader"), ["error: no leader"]),
+    "what would command the terminal": (OpsError("a\x1b[2Jb\u2028c\udcff"), ["error: a\\x1b[2Jb\\u2028c\\xff"]),
     "several lines, as of a configuration": (
         UsageError("c.yaml:1: a\nc.yaml:2: b", hint="see docs"),
         ["error: c.yaml:1: a\nerror: c.yaml:2: b; see docs"],
