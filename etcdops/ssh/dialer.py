@@ -262,9 +262,10 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
         return Unreachable(
             f"{where}: connection refused", hint="is sshd running there, and is the port right (ssh.port)?"
         )
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror | UnicodeError):  # the latter: none of its parts may have over 63 letters
+        why = error.strerror if isinstance(error, socket.gaierror) else "too long, or with an empty part"
         return Unreachable(
-            f"{where}: the name cannot be resolved ({error.strerror})",
+            f"{where}: the name cannot be resolved ({why})",
             hint="check the name in config.yaml ('ssh' and 'address' of a member), and ~/.ssh/config",
         )
     if isinstance(error, TimeoutError):

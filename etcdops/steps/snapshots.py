@@ -158,8 +158,12 @@ def _find(
     raw: bool = False,
     id_: str = "",
 ) -> Source:
-    path = Path(which).expanduser()
-    if which != "latest" and (path.is_file() or "/" in which):
+    try:
+        path = Path(which).expanduser()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # too long a name, or the home of a user whom nobody knows
+        raise UsageError(f"'{which}' can be no file: {getattr(error, 'strerror', None) or error}") from None
+    if which != "latest" and (is_file or "/" in which):
         return _from_file(run, path.absolute(), work, raw=raw)
     manifests = listed()
     if which == "latest":
