@@ -13,8 +13,8 @@ from etcdops.ssh import Host
 
 SCRIPT = r"""
 put revision "$(client --command-timeout=10s endpoint status --write-out=json 2>/dev/null | number revision)"
-put keys "$(client --command-timeout=60s get '' --prefix --count-only --rev="$1" --write-out=fields 2>/dev/null |
-    sed -n 's/^"Count" : //p')"
+put keys "$(client --command-timeout=60s get '' --prefix --count-only --consistency=s --rev="$1" --write-out=fields \
+    2>/dev/null | sed -n 's/^"Count" : //p')"
 put hash "$(client --command-timeout=60s endpoint hashkv --rev="$1" --write-out=json 2>/dev/null | base64 -w0)"
 """
 
@@ -31,7 +31,7 @@ class Content:
 
 
 def ask(host: Host, revision: int) -> Content:
-    """The content of the member on ``host`` at ``revision``."""
+    """The content of the member on ``host`` at ``revision``, as it stands there: it need not reach any other."""
     return parse(host.client(layout.script("prelude", "client") + SCRIPT, str(revision), timeout=120).stdout)
 
 
