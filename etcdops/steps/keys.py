@@ -21,6 +21,8 @@ SCRIPT = f"""{layout.script("client")}
 command -v etcdctl >/dev/null || {{ echo 'Error: nothing is deployed here; inv deploy' >&2; exit 127; }}
 exec etcdctl $SECURE "$@"
 """
+# Whether the member of a host can commit: one that is cut off from the others would hold a write up for ever.
+COMMITS = f"{layout.script('client')}\nclient --command-timeout=2s endpoint health >/dev/null 2>&1"
 # Those that take what they need from standard input, where it is not among their words.
 READS = {"put", "txn", "user", "watch"}
 # What etcd, etcdctl or SSH say when nobody knows whether a write came through.
@@ -80,7 +82,7 @@ def etcdctl(run: Run) -> int:
     relay = (_writer(sys.stdout.buffer), _writer(sys.stderr.buffer))
     reads = not READS.isdisjoint(run.words) and not sys.stdin.isatty()
     stdin = _chunks(sys.stdin.buffer) if reads else b""
-    return _ask(run, list(run.words), stdin, relay=relay, timeout=DAY).rc
+    return _ask(run, _reached(run), list(run.words), stdin, relay=relay, timeout=DAY).rc
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
@@ -103,8 +105,25 @@ def endpoints(run: Run) -> str:
     return f"--endpoints={','.join(member.url(scheme, layout.CLIENT_PORT) for member in run.config.members)}"
 
 
-def _ask(run: Run, words: list[str], stdin: bytes | Iterable[bytes] = b"", **how: Any) -> Completed:
-    """Run etcdctl on the first host that can be reached; the endpoints are those of the whole cluster.
+def _reached(run: Run, probe: str = ":") -> str:
+    """The first host that can be reached and on which ``probe`` ends well; else the first that can be reached."""
+    failed: list[OpsError] = []
+    reached: list[str] = []
+    for name in run.names:
+        done = run.fleet.map(lambda host: host.client(probe, check=False), [name])[name]
+        if isinstance(done, Completed) and done.rc == 0:
+            return name
+        if isinstance(done, Completed):
+            reached.append(name)
+        else:
+            failed.append(done)
+    if not reached:
+        raise HostsFailed(failed)
+    return reached[0]
+
+
+def _ask(run: Run, name: str, words: list[str], stdin: bytes | Iterable[bytes] = b"", **how: Any) -> Completed:
+    """Run etcdctl on host ``name``; the endpoints are those of the whole cluster.
 
     Once it has begun on one host it is never begun on another: half-done, it may have changed something.
     """
@@ -115,13 +134,7 @@ def _ask(run: Run, words: list[str], stdin: bytes | Iterable[bytes] = b"", **how
     def work(host: Host) -> Completed:
         return host.run(SCRIPT, *own, *words, stdin=who.before(stdin), check=False, **how)
 
-    failed: list[OpsError] = []
-    for name in run.names:
-        reached = run.fleet.map(lambda host: host.run(":"), [name])[name]
-        if isinstance(reached, Completed):
-            return run.fleet.all(work, [name])[name]
-        failed.append(reached)
-    raise HostsFailed(failed)
+    return run.fleet.all(work, [name])[name]
 
 
 def _write(run: Run, key: str, verb: str, *operands: bytes) -> dict[str, Any]:
@@ -147,7 +160,7 @@ def _ask_for(run: Run, verb: str, flags: list[str], *operands: bytes) -> dict[st
     and no ``ps`` shows them.
     """
     request = " ".join([verb, *flags, "--", *map(quoted, operands)])
-    done = _ask(run, ["txn", "--write-out=json"], f"\n{request}\n\n\n".encode())
+    done = _ask(run, _reached(run, COMMITS), ["txn", "--write-out=json"], f"\n{request}\n\n\n".encode())
     try:
         (answer,) = json.loads(done.stdout)["responses"][0]["Response"].values()
     except (ValueError, LookupError, TypeError):
