@@ -76,7 +76,8 @@ def incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
             tokens[name] = fact.token
     if len(set(tokens.values())) > 1:
         shown = ", ".join(f"{name}: {token}" for name, token in tokens.items())
-        yield Refused(f"the hosts hold data of different clusters ({shown})", hint=f"on the wrong ones: {ASIDE}")
+        hint = f"on the wrong ones: systemctl stop etcd, then {ASIDE}"
+        yield Refused(f"the hosts hold data of different clusters ({shown})", hint=hint)
     ids = {name: fact.view.status.cluster_id for name, fact in facts.items() if fact.view.status}
     if len(set(ids.values())) > 1:
         shown = ", ".join(f"{name}: {value:x}" for name, value in ids.items())

@@ -366,7 +366,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(cut_short, cut_short("etcd02", conf={"ETCD_INITIAL_CLUSTER_TOKEN": "old"})),
         [f"the hosts hold data of different clusters (etcd01: {TOKEN}, etcd02: old, etcd03: {TOKEN}); "
-         f"on the wrong ones: {ASIDE}"],
+         f"on the wrong ones: systemctl stop etcd, then {ASIDE}"],
     ),
     "two running clusters": (
         config(),
