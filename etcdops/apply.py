@@ -109,11 +109,27 @@ def service(host: Host, action: str, *, seconds: int) -> None:
     done = host.run(layout.script("service"), action, str(seconds), timeout=seconds + 120, check=False)
     if done.rc != 0:
         verb = {"start": "start", "restart": "come back", "stop": "stop"}[action]
-        raise HostError(
-            f"etcd did not {verb}: {explain(done.stdout) or done.stderr.strip() or 'no reason given'}",
-            host=host.name,
-            hint="on the host: journalctl -u etcd -e",
-        )
+        why = explain(done.stdout) or done.stderr.strip() or "no reason given"
+        raise HostError(f"etcd did not {verb}: {why}", host=host.name, hint=way_out(why, host.name))
+
+
+# What etcd says where it ends, and what to do about it: etcd-operations, section 6.
+WAYS_OUT = {
+    r"tocommit\(\d+\) is out of range": "it has lost a part of its log, and must not be tried until it comes up: "
+    "systemctl stop etcd there, then inv replace-member {name}",
+    r"data inconsistency with peers": "inv check-data tells whose data differs; the way out is in docs/check-data.md",
+    r"has already been bootstrapped": "it is known to the others and has lost its data: inv replace-member {name}",
+    r"no space left on device": "free some space for /var/lib/etcd there, then inv start",
+    r"server version is lower than determined": "its data is of a newer release: put cluster.version back",
+    r"member count is unequal|unmatched member while checking PeerURLs": "config.yaml has other members than the "
+    "cluster: inv members",
+}
+
+
+def way_out(why: str, name: str) -> str:
+    """What to do about a member that did not come up, where it is known; else where to read more."""
+    known = (do.format(name=name) for words, do in WAYS_OUT.items() if re.search(words, why))
+    return next(known, "on the host: journalctl -u etcd -e")
 
 
 def begin(host: Host, *, seconds: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from etcdops import layout
-from etcdops.apply import _stream, explain, service
+from etcdops.apply import _stream, explain, service, way_out
 from etcdops.errors import HostError
 from etcdops.plan import ETCD, Change, Directory, Enabled, File, Link, Release, Reloaded, Resource, User
 from etcdops.release import Archive
@@ -174,6 +174,28 @@ EXPLAINED = {
 @pytest.mark.parametrize(("output", "reason"), EXPLAINED.values(), ids=EXPLAINED.keys())
 def test_explain(output: str, reason: str) -> None:
     assert explain(output) == reason
+
+
+WAYS: dict[str, tuple[str, str]] = {
+    "a part of the log is lost": (
+        "tocommit(81) is out of range [lastIndex(3)]. Was the raft log corrupted, truncated, or lost?",
+        "systemctl stop etcd there, then inv replace-member etcd02",
+    ),
+    "wiped": ("member 8e9e05c52164694d has already been bootstrapped", "inv replace-member etcd02"),
+    "other data": ("checkInitialHashKV failed: etcd02 found data inconsistency with peers", "inv check-data"),
+    "full disk": ("failed to commit tx: write db: no space left on device", "free some space"),
+    "older release": (
+        "invalid downgrade; server version is lower than determined cluster version",
+        "put cluster.version back",
+    ),
+    "other members": ("error validating peerURLs: member count is unequal", "inv members"),
+    "anything else": ("listen tcp 192.0.2.1:2380: bind: address already in use", "journalctl -u etcd -e"),
+}
+
+
+@pytest.mark.parametrize(("why", "words"), WAYS.values(), ids=WAYS.keys())
+def test_way_out(why: str, words: str) -> None:
+    assert words in way_out(why, "etcd02")
 
 
 def ended(rc: int, stdout: str = "", stderr: str = "") -> Completed:
