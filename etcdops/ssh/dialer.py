@@ -188,7 +188,7 @@ class PromptSocket(socket.socket):
 
     Until a command runs, sshd leaves Nagle's algorithm on, too, and a later packet waits there for our delayed
     acknowledgement of an earlier one: 40 ms for each connection.  In bulk, that would be an acknowledgement for each
-    of the two reads that paramiko makes for a packet: a third of the processor's time that half a gigabyte takes here.
+    of the two reads that paramiko makes for a packet: a quarter of what half a gigabyte takes here.
     """
 
     _ahead = b""
