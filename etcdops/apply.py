@@ -15,7 +15,7 @@ from etcdops import layout
 from etcdops.errors import HostError
 from etcdops.plan import Change, Directory, Enabled, File, Link, Release, Reloaded, TakenOver, User
 from etcdops.release import Archive
-from etcdops.ssh import Host
+from etcdops.ssh import Host, again
 
 BLOCK = 512
 CHUNK = 1 << 18
@@ -36,7 +36,8 @@ def push(
     """
     # A release may take long on a slow line, and keepalive sees a dead one: the limit of a command is not for it.
     limit = PUSH_SECONDS if archive else None
-    host.run(layout.script("takeover", "apply"), stdin=_stream(changes, archive, version, progress), timeout=limit)
+    script = layout.script("takeover", "apply")
+    again(lambda: host.run(script, stdin=_stream(changes, archive, version, progress), timeout=limit))
 
 
 def _stream(
@@ -106,7 +107,8 @@ def service(host: Host, action: str, *, seconds: int) -> None:
 
     When it does not come up, the ``HostError`` says what etcd itself said last.
     """
-    done = host.run(layout.script("service"), action, str(seconds), timeout=seconds + 120, check=False)
+    script = layout.script("service")
+    done = again(lambda: host.run(script, action, str(seconds), timeout=seconds + 120, check=False))
     if done.rc != 0:
         verb = {"start": "start", "restart": "come back", "stop": "stop"}[action]
         why = explain(done.stdout) or done.stderr.strip() or "no reason given"

@@ -64,7 +64,7 @@ def task(
             chosen = {flag: given.pop(flag) for flag in flags}
             breaks = chosen.pop("break_lock", False)
             run = Run(config_path(context), words=_words(), command=shlex.join(["inv", *sys.argv[1:]]), **chosen)
-            with boundary(run.ui, run.located):
+            with boundary(run.ui, run.located, run.interrupted):
                 if run.words and not words:
                     raise UsageError(f"{task_.name} takes nothing after --", hint="flags stand before it")
                 looks = run.dry_run or given.get("plan", False)  # it changes nothing, and waits for nobody
@@ -94,9 +94,15 @@ def task(
 class boundary:
     """Expected errors become lines on stderr and an exit code; Ctrl-C becomes 130."""
 
-    def __init__(self, ui: Reporter, explain: Callable[[OpsError], OpsError] = lambda error: error) -> None:
+    def __init__(
+        self,
+        ui: Reporter,
+        explain: Callable[[OpsError], OpsError] = lambda error: error,
+        interrupted: Callable[[BaseException], OpsError] = lambda error: OpsError("interrupted"),
+    ) -> None:
         self._ui = ui
         self._explain = explain
+        self._interrupted = interrupted
 
     def __enter__(self) -> None:
         return None
@@ -106,7 +112,7 @@ class boundary:
             self._ui.error(self._explain(error))
             raise Exit(code=error.exit_code) from None
         if isinstance(error, KeyboardInterrupt):
-            self._ui.error(OpsError("interrupted", hint="the same command goes on from what is there"))
+            self._ui.error(self._interrupted(error))
             raise Exit(code=130) from None
         pipe = error.__context__ if isinstance(error, SystemExit) else error  # rich makes a SystemExit of it
         if isinstance(pipe, BrokenPipeError):

@@ -18,7 +18,7 @@ from typing import Any
 
 from etcdops import layout
 from etcdops.etcd import View, parse_view
-from etcdops.ssh import Host
+from etcdops.ssh import Host, again
 
 LAST = 'put ended "$(date +%s.%N)"'  # with the time at the start, it bounds the host's clock from both sides
 WAIT = 4  # seconds that etcd may take for one answer; a member without quorum takes them all
@@ -166,7 +166,7 @@ def ask(host: Host, *paths: str, also: tuple[str, ...] = (), head: str = "") -> 
     script = "\n".join((queries, head, layout.script("prelude", "host", *also, "client", "etcd"), LAST))
     host.open()  # its clock is known as closely as one command takes
     before = time.time()
-    done = host.client(script, layout.DATA_DIR, *MANAGED_PATHS, *paths)
+    done = again(lambda: host.client(script, layout.DATA_DIR, *MANAGED_PATHS, *paths))
     return Answer(done.stdout, parse(host.name, done.stdout, asked=before, answered=time.time()))
 
 

@@ -19,7 +19,7 @@ from etcdops.etcd import ClusterMember, EndpointStatus, View
 from etcdops.facts import WAIT, parse_answers
 from etcdops.snapshots import content
 from etcdops.snapshots.content import Content
-from etcdops.ssh import Fleet, Host
+from etcdops.ssh import Fleet, Host, again
 from etcdops.ui import Reporter
 
 LAG_LIMIT = 1000  # raft entries that a follower may be behind
@@ -71,7 +71,7 @@ def ask(host: Host, queries: str = "health status members", *also: str) -> View:
     """
     head = f"QUERIES='{queries}' WAIT={WAIT}"
     script = "\n".join((head, layout.script("prelude", *also, "client", "etcd")))
-    view = parse_answers(host.client(script).stdout)
+    view = parse_answers(again(lambda: host.client(script)).stdout)
     if denied := host.credentials.refusal(view.complaint):
         raise denied
     return view

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +104,9 @@ class Run:
         if not sys.stdin.isatty():
             raise Refused(f"this needs a yes, and nobody can be asked here: {what}", hint="--yes says it beforehand")
         asked = "Go on? [yes/no]" if answer == "yes" else f"Type '{answer}' to go on:"
-        if input(f"{what}. {asked} ").strip().lower() != answer.lower():
+        with self.operation.interrupts.asking() if self.operation else nullcontext():
+            given = input(f"{what}. {asked} ")
+        if given.strip().lower() != answer.lower():
             raise Refused("not confirmed; nothing was changed")
 
     def watch(self, wanted: bool, max_gap: float) -> None:
@@ -129,7 +131,8 @@ class Run:
         self.operation = Operation(task, self.command, self.path, self.ui, cluster=cluster, breaks=breaks)
         code, error = 0, None
         try:
-            yield
+            with self.operation.interrupts:
+                yield
         except BaseException as trouble:
             error = trouble
             code = (
@@ -143,6 +146,17 @@ class Run:
         finally:
             self.operation.close(code, error)
             self.close()
+
+    def turns(self, names: Sequence[str], done: str) -> Iterable[str]:
+        """Each of ``names`` in turn, which Ctrl-C does not cut short; ``done``: what each is then, as in restarted."""
+        return self.operation.turns(names, done) if self.operation else names
+
+    def interrupted(self, error: BaseException) -> OpsError:
+        """What Ctrl-C has left, and which command goes on."""
+        if self.operation is None:
+            return OpsError("interrupted", hint="the same command again")
+        message, hint = self.operation.interrupts.words(error, self.command)
+        return OpsError(message, hint=hint)
 
     def decided(self, lines: Iterable[str]) -> bool:
         """What is to be done, a line each: a dry run shows it and ends with that, True; another puts it on record."""
@@ -192,8 +206,9 @@ class Run:
         return part
 
     def reconnect(self) -> None:
-        """Hosts can be worked on again after Ctrl-C, which closes every connection for good."""
-        self.close()
+        """Hosts can be worked on again after Ctrl-C, which may have closed every connection for good."""
+        if self._fleet is None or not self._fleet.closed:
+            return
         self._fleet = None
         if self._base:
             self._base.reconnect()

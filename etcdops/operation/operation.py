@@ -7,6 +7,7 @@ import os
 import secrets
 import shlex
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from etcdops import __version__
 from etcdops.errors import OpsError
+from etcdops.operation.interrupts import Interrupts
 from etcdops.operation.lock import Lock
 from etcdops.operation.owner import Controller, Owner
 from etcdops.operation.record import Record, folder_of, shortened
@@ -47,6 +49,7 @@ class Operation:
             "config": str(config),
             "etcdops": __version__,
         }
+        self.interrupts = Interrupts()
         self._ui = ui
         self._began = time.monotonic()
         self.record = Record(folder_of(config), self.id, lambda: {**head, "cluster": cluster()}, self._warn)
@@ -67,8 +70,24 @@ class Operation:
         self.record.write("locked", hosts=self.lock.hosts, away={name: error.message for name, error in away.items()})
 
     def decided(self, lines: Iterable[str]) -> None:
-        """What is to be done, as a dry run shows it."""
+        """What is to be done, as a dry run shows it; from here on it may be under way."""
         self.record.write("decided", lines=list(lines))
+        self.interrupts.decided = True
+
+    def turns(self, names: Sequence[str], done: str) -> Iterator[str]:
+        """Each of ``names`` in turn, which an interrupt does not cut short; ``done``: what each is then."""
+        for number, name in enumerate(names):
+            before, rest = ", ".join(names[:number]), ", ".join(names[number:])
+            self.interrupts.standing = f"{before} {done}, {rest} not" if before else f"{rest} not {done} yet"
+            self.interrupts.safe_point()
+            with self.interrupts.turn():
+                yield name
+        self.interrupts.standing = f"{', '.join(names)} {done}"
+
+    def safe_point(self) -> None:
+        """See ``ssh.Envelope``."""
+        if threading.current_thread() is threading.main_thread():
+            self.interrupts.safe_point()
 
     @property
     def fence(self) -> str:
@@ -82,6 +101,8 @@ class Operation:
     @contextmanager
     def call(self, host: str, what: str, args: Sequence[str] = ()) -> Iterator[Outcome]:
         """See ``ssh.Envelope``."""
+        if self.interrupts.decided and what not in {"connect", "lock"}:
+            self.interrupts.touched = True
         fields = {"args": shortened(shlex.join(args))} if args else {}
         number, began, outcome = self.record.call(host=host, what=what, **fields), time.monotonic(), Outcome()
         error: dict[str, Any] = {}

@@ -74,6 +74,8 @@ class Fleet:
         raised.  Anything else is a bug and propagates, once all work has ended.  Ctrl-C closes every connection and
         propagates at once.
         """
+        if self._envelope:
+            self._envelope.safe_point()
         chosen = self._hosts.values() if names is None else [self[name] for name in names]
         hosts = [host for host in self._hosts.values() if host in chosen]
         desk: queue.SimpleQueue[Call] = queue.SimpleQueue()
@@ -113,6 +115,11 @@ class Fleet:
         if errors:
             raise HostsFailed(errors)
         return {name: result for name, result in results.items() if not isinstance(result, OpsError)}
+
+    @property
+    def closed(self) -> bool:
+        """Whether every connection has been closed for good."""
+        return self._closed
 
     def close(self) -> None:
         """Close every connection at once, also under work that is going on."""

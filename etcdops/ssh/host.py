@@ -57,6 +57,9 @@ class Envelope(Protocol):
     def saw(self, host: str, digest: str) -> None:
         """What was gathered about a host."""
 
+    def safe_point(self) -> None:
+        """Called between two rounds of commands; raises where the run is to stop."""
+
 
 class NoForwarding(HostError):
     """The host's sshd makes no connections for us."""

@@ -167,7 +167,7 @@ def _act(run: Run, decision: Decision) -> None:
     if not turns:
         return
     with canary.alongside(run):
-        for name, rest in restart.turns(list(turns)):
+        for name, rest in restart.turns(run, list(turns)):
             run.ui.step(f"Restart {name} ({turns[name]})")
             late = {name: [each for each in decision.changes[name] if each not in early[name]]}
             restart.turn(run, name, rest, partial(delivery.push, run, late, {}))

@@ -71,7 +71,7 @@ def shrink(run: Run, found: Mapping[str, Database], names: Sequence[str]) -> Non
     if etcd.quorum(len(run.names)) == len(run.names):
         run.ui.warn("there is no quorum without the member that is at it: writes wait meanwhile")
     views = gate_open(run, run.patience)
-    for name in sorted(names, key=lambda each: views[each].leads):
+    for name in run.turns(sorted(names, key=lambda each: views[each].leads), "defragmented"):
         run.ui.step(f"Defragment {name}")
         run.ui.result(f"{name}: {_one(run, name)}")
 

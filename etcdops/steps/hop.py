@@ -14,7 +14,7 @@ from typing import Any
 from etcdops import apply, configedit, configfile, desired, gate, guards, layout
 from etcdops.config import Config
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.guards.host import installed
@@ -126,7 +126,7 @@ class Rolling:
                 self._enable()
             views = gate.pass_through(run)
             order = sorted(due, key=lambda name: views[name].leads)
-            for name, rest in turns(order):
+            for name, rest in turns(run, order, f"with {hop.end}"):
                 if hop.crosses and not rest:
                     run.ui.line(f"{name} is the last one; the way back after it: {hop.way_back}")
                 run.ui.step(f"Restart {name} ({hop})")
@@ -214,7 +214,7 @@ class Rolling:
             restart_member(self.new, name, prepare)
             self._came_back(name)
         except OpsError as error:
-            if not begun:
+            if not begun or isinstance(error, LockLost):
                 raise
             if isinstance(error, Unhealthy) and self._serves(name):  # the trouble is another's: one away is enough
                 raise stopped(run, name, error, rest) from None

@@ -62,7 +62,7 @@ def renewed(run: Run) -> Iterator[None]:
     try:
         names = due(run.fleet.all(look))
         views = gate.pass_through(run)
-        for name, rest in turns(sorted(names, key=lambda each: views[each].leads)):
+        for name, rest in turns(run, sorted(names, key=lambda each: views[each].leads)):
             run.ui.step(f"Restart {name}, so that it begins its log anew")
             turn(run, name, rest, partial(_begin, run, name, begun))
             run.fleet.all(lambda host: host.client(script, "wait"), [name])

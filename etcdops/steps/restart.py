@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from etcdops import apply, gate, layout
-from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
 from etcdops.run import Run
 from etcdops.steps import canary, leader
 from etcdops.steps.service import look
@@ -24,7 +24,7 @@ def restart(run: Run) -> None:
     if run.decided(f"{name}  systemctl restart etcd" for name in order):
         return
     with canary.alongside(run) as bird:
-        for name, rest in turns(order):
+        for name, rest in turns(run, order):
             run.ui.step(f"Restart {name}")
             turn(run, name, rest)
         gate.same_data(run, gate.pass_through(run))
@@ -35,9 +35,9 @@ def restart(run: Run) -> None:
     )
 
 
-def turns(order: Sequence[str]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Each member with those that come after it."""
-    return ((name, order[at + 1 :]) for at, name in enumerate(order))
+def turns(run: Run, order: Sequence[str], done: str = "restarted") -> Iterator[tuple[str, Sequence[str]]]:
+    """Each member with those that come after it; ``done``: what it is after its turn, as ``Run.turns`` says it."""
+    return ((name, order[at + 1 :]) for at, name in enumerate(run.turns(order, done)))
 
 
 def turn(run: Run, name: str, rest: Sequence[str], prepare: Callable[[], None] = lambda: None) -> None:
@@ -52,7 +52,7 @@ def turn(run: Run, name: str, rest: Sequence[str], prepare: Callable[[], None] =
     try:
         restart_member(run, name, begin)
     except OpsError as error:
-        if not begun:  # the gate before it stayed shut: nothing was done to this member
+        if not begun or isinstance(error, LockLost):  # the gate before it stayed shut: nothing was done to this member
             raise
         raise stopped(run, name, error, rest) from None
 

@@ -105,6 +105,7 @@ def test_interrupted_run_leaves_the_cluster_as_it_was(ours: Project, five: Hosts
     held.reached()
     assert len(listed(ours, "etcd01")) == 4
     run.signal(signal.SIGINT)
+    held.release()
     run.end().failed(130, "the cluster is as it was, without it")
     untouched(ours, before)
     assert five.sh("etcd04", REMAINS) == CLEAN

@@ -283,9 +283,13 @@ def test_run_that_is_cut_short(
     run = new.start("deploy")
     held.reached()
     run.signal(number)
+    if number == signal.SIGINT:
+        run.signal(number)  # at once
     done = run.end()
     if number == signal.SIGINT:
-        done.failed(130, "error: interrupted; the same command goes on from what is there")
+        done.failed(
+            130, "error: interrupted in the midst of it; what still runs on a host comes to its end there; inv "
+        )
     else:
         assert done.code == -signal.SIGKILL
     hosts.each("rm -f /run/etcdops-hold /usr/local/sbin/*")
