@@ -159,7 +159,8 @@ class Feeder:
             self._error = error
             self._link.close()  # closing the channel alone would not wake the reader
             return
-        self._channel.shutdown_write()
+        with contextlib.suppress(OSError, EOFError, SSHException):  # the connection may be closed by now
+            self._channel.shutdown_write()
 
     def _send(self, chunk: bytes) -> bool:
         """False when nobody takes it any more; why is told by the command's status and stderr."""
