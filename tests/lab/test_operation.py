@@ -72,14 +72,13 @@ def test_what_goes_on_while_a_run_has_the_lock_and_what_becomes_of_it(
     held = looking(hosts)
     run = cluster.start("install")
     held.reached()
-    began = time.monotonic()
     for words in (["health"], ["put", "/while", "locked"], ["get", "/while"]):
         cluster.inv(*words).ok()
     (newest, *_) = cluster.inv("history", "--json").ok().json()
     assert (newest["task"], newest["state"], newest["exit"]) == ("install", "running", None)
     cluster.inv("compact").failed(3, REFUSED)
     cluster.inv("compact", "--dry-run").ok()
-    assert time.monotonic() - began < 60 and not run.ends_within(0)
+    assert not run.ends_within(0)
     run.signal(signal.SIGKILL)
     run.end()
     assert cluster.inv("history").ok().stdout.count("cut short") == 1
@@ -111,10 +110,7 @@ def test_a_lock_that_is_broken(cluster: Project, hosts: Hosts, tidy: None) -> No
 
 def test_a_host_that_is_rebooted_beneath_a_run(cluster: Project, hosts: Hosts, tidy: None) -> None:
     """It is locked again when the run comes back to it."""
-    leader = next(
-        row["name"] for row in cluster.inv("status", "--json").ok().json()["members"] if row["role"] == "leader"
-    )
-    first, second = (name for name in NAMES if name != leader)
+    first, second = followers(cluster)
     held = hosts.hold(first, "systemctl", when='[ "$1" = restart ]')
     run = cluster.start("restart")
     held.reached()
