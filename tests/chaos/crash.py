@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.chaos import leftovers
 from tests.chaos.clients import Clients, Origin
-from tests.chaos.states import Portrait, State, differences, members_of, portrait
+from tests.chaos.states import Portrait, State, commit, differences, members_of, portrait
 from tests.hosts import Process, Project
 from tests.lab import kept
 from tests.lab.members import FIVE, address, host_at, reread
@@ -111,6 +111,8 @@ class Matrix:
         with self._writing() as clients:
             clean = self._start(log).end(LONGEST).ok()
         end = self._end(before, clients)
+        deploy = self.project.inv("deploy").ok().stdout  # so nothing is left to do wherever the end is the same
+        assert deploy.startswith("nothing to do in "), deploy
         found = boundaries(log.read_text(), chance)
         chosen = sample(found, count, chance)
         self.say(
@@ -162,12 +164,11 @@ class Matrix:
         return ("not reached" if killed.code == 0 else "killed") + f", the same again took {again.seconds:.1f} s"
 
     def _end(self, before: Portrait, clients: Clients | None) -> dict[str, str]:
-        """What the end is like, once it is whole, with nothing lost, nothing left to do and nothing left over."""
+        """What the end is like, once it is whole, with nothing lost and nothing left over."""
         project = self.project
         reread(project)
         names = [host_at(each["address"]) for each in project.config["members"]]
-        deploy = project.inv("deploy").ok().stdout
-        assert deploy.startswith("nothing to do in ") and f"{len(names)} members healthy" in deploy, deploy
+        commit(project, names)
         if clients:
             self._tell_restored(clients)
             lost = clients.lost()

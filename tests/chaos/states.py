@@ -65,6 +65,9 @@ find var/lib/etcd -xdev -maxdepth 3 ! -name 'aside-*' ! -path '*/aside-*/*' ! -p
 for each in etcd.service etcdops-backup.timer; do
     systemctl show $each -p ActiveState -p UnitFileState -p NeedDaemonReload -p FragmentPath | sed "s/^/$each\t/"
 done
+pid=$(systemctl show etcd.service -P MainPID)
+[ "${pid:-0}" = 0 ] || printf 'process.env\t%s\t%s\n' "$(readlink /proc/$pid/exe)" \
+    "$(tr '\0' '\n' </proc/$pid/environ | grep ^ETCD | grep -v ^ETCD_INITIAL_ | sort | base64 -w0)"
 echo "account	$(getent passwd etcd | cut -d: -f1,6,7)"
 """
 MASKS = (
@@ -102,13 +105,11 @@ class State:
         shutil.copytree(self.folder, project.folder, symlinks=True)
         reread(project)
         if self.members:
-            project.hosts.eventually(
-                lambda: all(map(int, project.hosts.each(_commits(project), self.members).values()))
-            )
+            commit(project, self.members)
 
 
-def _commits(project: Project) -> str:
-    """Prints whether the member of a host can commit."""
+def commit(project: Project, names: Sequence[str]) -> None:
+    """Wait until the member on each of these hosts can commit."""
     where, secure = "http://127.0.0.1:2379", ""
     if project.config["cluster"]["tls"]:
         ssl = "/etc/etcd/ssl"
@@ -117,7 +118,8 @@ def _commits(project: Project) -> str:
             f"--cacert={ssl}/ca.pem --cert={ssl}/client.pem --key={ssl}/client-key.pem",
         )
     ask = f"/usr/local/bin/etcdctl --endpoints={where} {secure} --command-timeout=1s endpoint health >/dev/null 2>&1"
-    return f"ETCDCTL_API=3 {ask} && echo 1 || echo 0"
+    asked = f"ETCDCTL_API=3 {ask} && echo yes || echo no"
+    project.hosts.eventually(lambda: set(project.hosts.each(asked, names).values()) == {"yes"}, 60)
 
 
 def _each(project: Project, script: str, name: str) -> None:
