@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.hosts import Project
-from tests.lab.members import FIVE, host_at, reread
+from tests.lab.members import FIVE, reread
 
 SAVED = "/root/saved"
 
@@ -83,20 +83,16 @@ class State:
 
     name: str
     folder: Path
-    config: Mapping[str, Any]
+    members: Sequence[str]  # the hosts that members run on
 
     @classmethod
     def save(cls, project: Project, name: str) -> State:
         """What is there now, under this name; members run afterwards as they did."""
         folder = project.folder.parent / "saved" / name
         shutil.copytree(project.folder, folder, symlinks=True)
+        active = project.hosts.each("systemctl is-active etcd; true", FIVE)
         _each(project, SAVE, name)
-        return cls(name, folder, json.loads((folder / "config.yaml").read_text()))
-
-    @property
-    def members(self) -> list[str]:
-        """The hosts that members run on."""
-        return [host_at(each["address"]) for each in self.config["members"]] if (self.folder / "pki").exists() else []
+        return cls(name, folder, [host for host, text in active.items() if text == "active"])
 
     def come_back(self, project: Project) -> None:
         """All of it as it was, and the cluster serving, if there is one."""

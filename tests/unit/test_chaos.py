@@ -1,0 +1,67 @@
+"""What the chaos tests count with: which writes must be there, how long clients waited, where a run is killed."""
+
+from __future__ import annotations
+
+import random
+
+from tests.chaos.clients import Origin, Write, kept, longest
+from tests.chaos.crash import boundaries, sample
+
+
+def write(cluster: str, revision: int) -> Write:
+    return Write(f"{cluster}{revision}", 0.0, cluster, revision)
+
+
+def test_a_restore_keeps_what_its_backup_had_and_what_came_after_it() -> None:
+    writes = [write("a", 1), write("a", 5), write("a", 9), write("b", 1001), write("b", 1009), write("c", 2001)]
+    assert kept(writes, "a", {}) == {"a1", "a5", "a9"}
+    once = {"b": Origin("a", 5)}
+    assert kept(writes, "b", once) == {"a1", "a5", "b1001", "b1009"}
+    assert kept(writes, "c", {**once, "c": Origin("b", 1001)}) == {"a1", "a5", "b1001", "c2001"}
+    assert kept(writes, "c", {**once, "c": Origin("a", 1)}) == {"a1", "c2001"}
+
+
+def test_the_longest_wait_begins_and_ends_with_the_time_that_is_looked_at() -> None:
+    times = [1.0, 2.0, 2.5, 9.0]
+    assert longest(times, 0.0, 3.0) == 1.0
+    assert longest(times, 2.0, 6.0) == 3.5
+    assert longest(times, 3.0, 8.0) == 5.0
+
+
+LOG = """\
+1\tetcd01\tgate.ask
+2\tetcd02\tgate.ask
+1\ttook\t0.010
+2\ttook\t0.020
+3\tetcd01\tapply.push
+3\ttook\t2.000
+4\there\trename pki/ca.pem
+5\there\trename pki/ca-key.pem
+"""
+
+
+def test_a_run_is_killed_before_and_after_each_command_and_within_a_long_one() -> None:
+    found = boundaries(LOG, random.Random(1))
+    assert [f"{each.phase} {each.number}" for each in found] == [
+        "before 1",
+        "after 1",
+        "before 2",
+        "after 2",
+        "before 3",
+        "after 3",
+        "within 3",
+        "before 4",
+        "before 5",
+    ]
+    assert found[6].words.startswith("within 3 ")
+    assert 0.05 <= found[6].delay <= 2.0
+
+
+def test_a_sample_has_each_kind_before_it_has_any_twice() -> None:
+    found = boundaries(LOG, random.Random(1))
+    for seed in range(20):
+        chosen = sample(found, 6, random.Random(seed))
+        assert len({each.kind for each in chosen}) == 6
+        assert chosen == sorted(chosen, key=lambda each: (each.number, each.phase))
+    assert sample(found, 8, random.Random(1)) != found
+    assert sample(found, 9, random.Random(1)) == found
