@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
 import signal
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -92,8 +92,6 @@ class Walk:
         """./inv to its end; config.yaml may be another afterwards."""
         done = self.project.start(*words).end(LONGEST)
         assert "Traceback" not in done.stderr, done
-        if os.environ.get("ETCDOPS_WALK_TALKS"):
-            self.say(f"     {' '.join(words)}: {done.code}\n{done.stderr}")
         reread(self.project)
         return done
 
@@ -104,12 +102,12 @@ class Walk:
     # Moves
 
     def go(self, seconds: float) -> None:
-        """Walk for so long, and look at everything now and then."""
-        until = time.monotonic() + seconds
+        """Walk for so long, and look at everything now and then; what was often done already is done less."""
+        until, done = time.monotonic() + seconds, Counter[str]()
         while time.monotonic() < until:
-            move = self.chance.choices(MOVES, [each.weight for each in MOVES])[0]
-            if not move.may(self):
-                continue
+            able = [each for each in MOVES if each.may(self)]
+            move = self.chance.choices(able, [each.weight / (1 + done[each.name]) for each in able])[0]
+            done[move.name] += 1
             self.make(move)
             if len(self.events) % 5 == 0:
                 self.nothing_lost()
@@ -310,14 +308,7 @@ def killed(walk: Walk) -> tuple[str, str]:
     reread(walk.project)
     if first.code == 0 and task == "add-member":
         return "controller killed", f"too late for {task}"
-    again = walk.inv(*words)
-    for _ in range(5):  # what it had begun on a host may be under way still
-        if again.code not in {3, 4, 5}:
-            break
-        walk.say(f"     {words[0]} again: {again.code} {again.stderr.splitlines()[-1]}")
-        time.sleep(2)
-        again = walk.inv(*words)
-    again.ok()
+    walk.inv(*words).ok()
     if chosen:
         note_restore(walk, chosen)
         drop_old_data(walk)
