@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etcdops import lab
-from etcdops.cli import task
+from etcdops.task import task
 
 if TYPE_CHECKING:
     from etcdops.run import Run

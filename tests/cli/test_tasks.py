@@ -13,8 +13,9 @@ from invoke.exceptions import Exit
 from invoke.tasks import Task
 
 import tasks
-from etcdops.cli import Inv, _words, boundary
+from etcdops.cli import Inv
 from etcdops.run import Run
+from etcdops.task import _words, boundary
 from etcdops.ui import Reporter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -204,7 +205,7 @@ def test_a_system_exit_keeps_its_code(end: SystemExit) -> None:
 def test_a_reader_that_has_gone_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     """rich ends the program with 1 when it meets a broken pipe."""
     gone: list[bool] = []
-    monkeypatch.setattr("etcdops.cli._no_reader", lambda: gone.append(True))
+    monkeypatch.setattr("etcdops.task.no_reader", lambda: gone.append(True))
     for pipe in (BrokenPipeError(), _as_rich_does()):
         with pytest.raises(Exit) as raised, boundary(Reporter()):
             raise pipe
