@@ -23,6 +23,7 @@ from etcdops.rollout import token
 from etcdops.run import Run
 from etcdops.steps import auth, backup, delivery, log
 from etcdops.steps.restart import restart_member, stopped, turns
+from etcdops.steps.service import all_run
 from etcdops.translate import Translation, translate
 from etcdops.versions import Hop, minor
 
@@ -68,17 +69,6 @@ def record(run: Run, version: str) -> None:
     configedit.change_release(run.config, under(run.config, version), replaced).write()
     run.__dict__["config"] = configfile.load(run.path)
     run.ui.line(f"{run.path.name} says {version} now")
-
-
-def all_run(run: Run, facts: Mapping[str, HostFacts], version: str) -> None:
-    """``Unhealthy`` where a run that was killed has left a member down with ``version``, which config.yaml does not say
-    yet: `inv start` would refuse it."""
-    down = [name for name, fact in facts.items() if not fact.is_running]
-    if down:
-        raise Unhealthy(
-            f"{', '.join(down)} would run etcd {version}, and {'is' if len(down) == 1 else 'are'} down",
-            hint=f"systemctl start etcd there, or journalctl -u etcd -e for why it does not run; then {run.command}",
-        )
 
 
 @dataclass(frozen=True)

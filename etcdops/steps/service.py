@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from etcdops import apply, guards
-from etcdops.errors import Refused
+from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
 from etcdops.run import Run
 
@@ -49,3 +49,14 @@ def start_members(run: Run, verbs: Mapping[str, str], with_data: Collection[str]
     for name in cold if len(cold) > 1 else ():
         run.fleet.all(lambda host: apply.begin(host, seconds=ANSWER), [name])
     run.fleet.all(lambda host: apply.service(host, verbs[host.name], seconds=run.patience), list(verbs))
+
+
+def all_run(run: Run, facts: Mapping[str, HostFacts], version: str) -> None:
+    """``Unhealthy`` where a run that was killed has left a member down with ``version``, which config.yaml does not say
+    yet: `inv start` would refuse it."""
+    down = [name for name, fact in facts.items() if not fact.is_running]
+    if down:
+        raise Unhealthy(
+            f"{', '.join(down)} would run etcd {version}, and {'is' if len(down) == 1 else 'are'} down",
+            hint=f"systemctl start etcd there, or journalctl -u etcd -e for why it does not run; then {run.command}",
+        )

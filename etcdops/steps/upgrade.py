@@ -17,7 +17,8 @@ from etcdops.flaws import flaws
 from etcdops.guards.host import installed
 from etcdops.run import Run
 from etcdops.steps import canary
-from etcdops.steps.hop import Rolling, all_run, client, record, translated, under
+from etcdops.steps.hop import Rolling, client, record, translated, under
+from etcdops.steps.service import all_run
 from etcdops.values import Version
 from etcdops.versions import Hop, down, minor, up
 

@@ -174,3 +174,24 @@ def test_another_release(project: NewProject, hosts: Hosts, task: str, fault: st
     new.inv("deploy").ok()
     stops(new, crash(end) if fault == "it crashes" else FAULTS[fault], task, f"--to={end}")
     goes(new, hosts, task, end)
+
+
+def test_killed_at_the_last_member_of_a_stop_in_between(project: NewProject, hosts: Hosts) -> None:
+    """config.yaml says the release from before still, so that `inv start` would refuse."""
+    new = project(version="3.5.30", release=archives(hosts, "3.5.30", "3.6.16", "3.7.3"))
+    new.inv("deploy").ok()
+    led, program = leader(new), CRASH.format(end="3.6.16")
+    with Writer(new) as writer:
+        held = hosts.hold(led, "timeout", when=AT_RESTART)
+        run = new.start("upgrade", "--to=3.7.3")
+        held.reached()
+        run.signal(signal.SIGKILL)
+        run.end()
+        hosts.sh(led, BREAK.format(program))
+        held.release()
+        hosts.eventually(lambda: hosts.sh(led, "systemctl show etcd -P ActiveState") == "activating")
+        done = new.inv("upgrade", "--to=3.7.3").failed(5, f"{led} would run etcd 3.6.16, and is down")
+        assert "systemctl start etcd there" in done.stderr
+        hosts.sh(led, f"{MEND.format(program)}; systemctl start etcd")
+    assert writer.lost() == {}
+    goes(new, hosts, "upgrade", "3.7.3")
