@@ -85,6 +85,7 @@ class Lab:
     @property
     def elsewhere(self) -> Path | None:
         """The folder of the project that has made the hosts, where that is another one."""
+        debian.require_root()
         try:
             owner = Path(self._owner.read_text().strip())
         except FileNotFoundError:

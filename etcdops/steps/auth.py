@@ -97,7 +97,8 @@ def auth_enable(run: Run) -> None:
 
 def _go_back(run: Run, way_back: Rescue) -> None:
     """Where a run was killed before its proof, and the tasks are not let in: off again, by what it has left."""
-    if not (spare := way_back.left):
+    spare = way_back.left
+    if not spare or not is_on(run):
         return
     try:
         _prove(run)

@@ -67,6 +67,13 @@ def test_what_passes_is_said_and_waited_for_so_long(monkeypatch: pytest.MonkeyPa
     assert cluster.given == pytest.approx(membership.FRESH / gate.POLL, abs=2)
 
 
+def test_the_last_word_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has taken effect when there is no time left to look for it."""
+    most = round(membership.FRESH / gate.POLL) + 1
+    found, _, _ = remove(monkeypatch, Cluster(*["etcdserver: unhealthy cluster"] * (most - 1), "", works=most))
+    assert found == AFTER
+
+
 def test_what_does_not_pass_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster("etcdserver: too many learner members in cluster", works=10**6)
     with pytest.raises(HostError, match="etcd01: does not remove etcd03: etcdserver: too many learner"):

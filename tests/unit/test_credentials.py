@@ -232,7 +232,7 @@ def test_a_run_that_is_killed_before_its_proof_leaves_a_way_in(tmp_path: Path, m
     run = one(etcd, tmp_path)
     kept = tmp_path / "pki" / rescue.USER
     monkeypatch.setattr(auth, "_facts", lambda run: {})
-    monkeypatch.setattr(auth, "_look", lambda run: {"etcd01": auth.State(False, True, ROOT)})
+    monkeypatch.setattr(auth, "_look", lambda run: {"etcd01": auth.State(etcd.on, True, ROOT)})
     monkeypatch.setattr(auth, "_lockouts", lambda *known: [])
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(auth, "_back_out", lambda *known: sys.exit(9))  # as with a kill: it does nothing more
