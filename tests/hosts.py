@@ -246,9 +246,9 @@ class Held:
     hosts: Hosts
     name: str
 
-    def reached(self) -> None:
+    def reached(self, seconds: float = WAIT) -> None:
         """Wait until somebody has called it."""
-        self.hosts.eventually(lambda: "held" in self.hosts.sh(self.name, "cat /run/etcdops-hold"))
+        self.hosts.eventually(lambda: "held" in self.hosts.sh(self.name, "cat /run/etcdops-hold"), seconds)
 
     def release(self) -> None:
         """Let it go on, and hold nobody any more."""

@@ -85,7 +85,7 @@ def stops(project: Project, fault: Fault, *task: str) -> None:
         hosts.eventually(lambda: writer.acknowledged)
         held = hosts.hold(first, "timeout", when=AT_RESTART)
         scene = Scene(hosts, first, second, led, project.start(*task))
-        held.reached()
+        held.reached(180)  # an upgrade begins with a backup
         fault.strikes(scene)
         held.release()
         done = scene.run.end(300)
@@ -184,7 +184,7 @@ def test_killed_at_the_last_member_of_a_stop_in_between(project: NewProject, hos
     with Writer(new) as writer:
         held = hosts.hold(led, "timeout", when=AT_RESTART)
         run = new.start("upgrade", "--to=3.7.3")
-        held.reached()
+        held.reached(240)
         run.signal(signal.SIGKILL)
         run.end()
         hosts.sh(led, BREAK.format(program))
