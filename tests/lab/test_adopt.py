@@ -240,7 +240,7 @@ def test_cluster_with_authentication_on(project: NewProject, by_hand: Hosts, tls
     ssl = "/etc/etcd/ssl"
     command = f"etcdctl --endpoints={'https' if tls else 'http'}://{guide.ALL[0]}:2379"
     command += f" --cacert={ssl}/ca.pem --cert={ssl}/server.pem --key={ssl}/server-key.pem" if tls else ""
-    for words in ("user add root:secret", "user grant-role root root", "put /before 1", "auth enable"):
+    for words in ("user add root:Ad0pt-ed", "user grant-role root root", "put /before 1", "auth enable"):
         hosts.sh("etcd01", f"{command} {words}")
     ours = project(version=VERSION, tls=tls)
     skeleton(ours)
@@ -253,7 +253,7 @@ def test_cluster_with_authentication_on(project: NewProject, by_hand: Hosts, tls
     ours.env = {"ETCDOPS_ETCD_PASSWORD": "wrong"}
     ours.inv(*task).failed(1, "etcd does not take the password of root")
     assert hosts.listing() == before
-    ours.env = {"ETCDOPS_ETCD_PASSWORD": "secret"}
+    ours.env = {"ETCDOPS_ETCD_PASSWORD": "Ad0pt-ed"}
     hosts.eventually(lambda: ours.inv(*task).code == 0)
     assert reread(ours)["auth"] == {"user": "root"}
     ours.inv("status").ok()
@@ -262,5 +262,5 @@ def test_cluster_with_authentication_on(project: NewProject, by_hand: Hosts, tls
     assert ours.inv("get", "/before").ok().stdout == "1"
     assert ours.inv("deploy").ok().stdout.startswith("nothing to do in ")
     assert set(
-        hosts.each("grep -rl secret /etc /run /var/lib/etcd --include=*.conf --include=*.json; true").values()
+        hosts.each("grep -rl Ad0pt-ed /etc /run /var/lib/etcd --include=*.conf --include=*.json; true").values()
     ) == {""}

@@ -222,7 +222,8 @@ def one(etcd: Etcd, folder: Path) -> Any:
     return SimpleNamespace(
         names=["etcd01"], credentials=Credentials(), dry_run=False, fleet=Hosts(etcd01=etcd),
         config=configfile.parse(TEXT, folder / "config.yaml"),
-        confirm=lambda words: None, reconnect=lambda: None, ui=SimpleNamespace(step=lambda words: None),
+        decided=lambda lines: False, confirm=lambda words: None, reconnect=lambda: None,
+        ui=SimpleNamespace(step=lambda words: None),
     )  # fmt: skip
 
 
