@@ -156,7 +156,7 @@ class CA:
             message = f"the CA is not valid before {last.not_valid_before_utc:%Y-%m-%d}"
             raise PemError("certificate", message, "check the clock of this machine")
         message = f"the CA expired on {last.not_valid_after_utc:%Y-%m-%d}"
-        hint = "put its successor here, or move certificate and key away and run 'inv gen-ca'"
+        hint = "inv rotate-ca puts new ones in their place; where there is no cluster yet, move it away: inv gen-ca"
         raise PemError("certificate", message, hint)
 
     def issue(self, request: LeafRequest, kind: KeyKind, lifetime: timedelta, now: datetime) -> Pair:

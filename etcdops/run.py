@@ -94,20 +94,21 @@ class Run:
         home = os.environ.get("XDG_CACHE_HOME")
         return (Path(home) if home else Path.home() / ".cache") / "etcdops"
 
-    def confirm(self, what: str, *, answer: str = "yes") -> None:
+    def confirm(self, what: str, *, answer: str = "yes", otherwise: str = "nothing was changed") -> None:
         """Ask before something destructive; ``Refused`` unless the operator types ``answer``, or said --yes before.
 
-        ``what`` is a sentence without its full stop.
+        ``what`` is a sentence without its full stop, ``otherwise`` says how things stand without it.
         """
         if self.yes or self.dry_run:
             return
         if not sys.stdin.isatty():
             raise Refused(f"this needs a yes, and nobody can be asked here: {what}", hint="--yes says it beforehand")
         asked = "Go on? [yes/no]" if answer == "yes" else f"Type '{answer}' to go on:"
+        print(f"{what}. {asked} ", end="", file=sys.stderr, flush=True)  # noqa: T201 - not among results
         with self.operation.interrupts.asking() if self.operation else nullcontext():
-            given = input(f"{what}. {asked} ")
+            given = sys.stdin.readline()
         if given.strip().lower() != answer.lower():
-            raise Refused("not confirmed; nothing was changed")
+            raise Refused(f"not confirmed; {otherwise}")
 
     def watch(self, wanted: bool, max_gap: float) -> None:
         """Have a canary write meanwhile, where it is ``wanted``, and stop once writes waited ``max_gap`` seconds."""

@@ -53,6 +53,15 @@ class Succession:
         """How far it has come."""
         return stage(self.folder)
 
+    def ended(self, now: datetime) -> bool:
+        """Whether a CA from before has expired, so that nobody is let in any more by what it has signed."""
+        for stem in STEMS:
+            files = self._old if self._old.cert(stem).exists() else self._files
+            cert, key = files.read(files.cert(stem)), files.read(files.key(stem))
+            if cert and all(each.not_valid_after_utc <= now for each in _ca(cert, key).issuers):
+                return True
+        return False
+
     def begin(self, now: datetime) -> list[Item]:
         """Make the new CAs beside the old ones, and have ca.pem and peer-ca.pem hold both; the old ones issue still.
 
@@ -114,14 +123,15 @@ class Succession:
         """The CA that is to stay, with its key."""
         cert = self._next if self._next.cert(stem).exists() else self._files
         key = self._next if self._next.key(stem).exists() else self._files
-        return _load(cert.cert(stem), key.key(stem))
+        return _ca(cert.cert(stem).read_bytes(), key.key(stem).read_bytes())
 
     def old(self, stem: str) -> CA | None:
         """The one that is to go; None where its key is elsewhere."""
-        return _load(self._old.cert(stem), self._old.key(stem)) if self._old.key(stem).exists() else None
+        key = self._old.read(self._old.key(stem))
+        return _ca(self._old.cert(stem).read_bytes(), key) if key else None
 
 
-def _load(cert: Path, key: Path) -> CA:
+def _ca(cert: bytes, key: bytes | None) -> CA:
     from etcdops.pki import CA
 
-    return CA.load(cert.read_bytes(), key.read_bytes())
+    return CA.load(cert, key)

@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from etcdops import atomic, desired, gate, guards, handshake, layout, rollout, rotation
-from etcdops.config import Member
+from etcdops import desired, gate, guards, layout, rollout, rotation
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused
 from etcdops.facts import HostFacts, gather
-from etcdops.handshake import Served
 from etcdops.pkifolder import CLIENTS, PEERS
 from etcdops.plan import Change, diff
 from etcdops.run import Run
 from etcdops.ssh import Host
-from etcdops.steps import canary, delivery, leaves
+from etcdops.steps import canary, delivery, leaves, ports
 from etcdops.steps.certificates import require_tls
 from etcdops.steps.converge import survey
 from etcdops.steps.restart import restart_member
 from etcdops.steps.service import start_members
-from etcdops.succession import STAGES, Stage, Succession
-
-if TYPE_CHECKING:  # see keystore
-    from etcdops.pki import CA
-
-VISIT = timedelta(hours=1)  # that a certificate is good for which is only to be shown at a port
+from etcdops.succession import NEXT, STAGES, Stage, Succession
 
 
 def rotate_ca(run: Run) -> None:
@@ -44,9 +35,15 @@ def rotate_ca(run: Run) -> None:
     work = Work(run)
     work.look(facts)
     if run.dry_run:
-        work.rehearse(facts)
+        lines = work.plan(facts)
+        run.emit({"stage": work.files.stage, "plan": lines}, lambda: run.ui.result("\n".join(lines)))
         return
-    if not work.files.stage:
+    if work.ended:
+        run.confirm(
+            f"the CAs of cluster {run.config.cluster.name} have ended, and nobody is let in any more: its members get "
+            "new ones, and restart, all at once"
+        )
+    elif not work.files.stage:
         run.confirm(
             f"cluster {run.config.cluster.name} gets new CAs: its members restart twice, one at a time; every client "
             "needs the new ca.pem before the second stage, and a certificate of the new CA before the third"
@@ -77,6 +74,11 @@ class Work:
         """Old and new CAs in pki.dir."""
         return Succession(self.run.keystore.folder, self.run.keystore.settings)
 
+    @cached_property
+    def ended(self) -> bool:
+        """Whether the CAs from before have ended, and the new ones are not all that counts yet."""
+        return self.files.stage != "retire" and self.files.ended(datetime.now(UTC))
+
     @property
     def shown(self) -> str:
         """The file that clients get, as a person calls it."""
@@ -88,6 +90,8 @@ class Work:
         if not any(fact.has_data for fact in facts.values()):
             raise Refused("there is no cluster here yet", hint="inv deploy makes one, and its CAs")
         guards.refuse(finding for fact in facts.values() for finding in guards.adopted(fact))
+        if self.ended:
+            return
         for want in self.wants(facts).values():
             if want.pki:
                 guards.refuse([*guards.strangers(want.facts, want.pki), *guards.unread(want.facts, want.pki)])
@@ -99,59 +103,78 @@ class Work:
                 f"nothing was changed: {'; '.join(verdict.reasons)}",
                 hint="inv status; where certificates have ended: inv rotate-certs",
             )
-        blind = {name: each.unseen for name, each in run.fleet.all(self._peep).items() if each.unseen}
-        guards.refuse(
-            Refused(f"what its ports show cannot be seen: {why}", host=name, hint=leaves.FORWARD)
-            for name, why in blind.items()
-        )
-
-    def _peep(self, host: Host) -> Served:
-        address = self.run.config.member(host.name).address
-        return handshake.look(host, address, layout.CLIENT_PORT, self.run.keystore.folder / "client")
+        guards.refuse(ports.unseen(run))
 
     def wants(self, facts: Mapping[str, HostFacts]) -> dict[str, Want]:
         """What should be on each host now."""
         return delivery.wants(self.run, facts, rollout.token(self.run.config, facts))
 
-    def rehearse(self, facts: Mapping[str, HostFacts]) -> None:
-        """Say what would be done, from where it stands."""
+    def plan(self, facts: Mapping[str, HostFacts]) -> list[str]:
+        """What would be done, from where it stands, a line each."""
         run, stage = self.run, self.files.stage
-        show = run.ui.result
-        if not stage:
-            for stem in (CLIENTS, PEERS):
-                show(f"here  make {run.config.pki.dir}/next/{stem}.pem, and have {stem}.pem hold it beside the old one")
+        pairs, cas = ", ".join((layout.SERVER, layout.PEER, layout.CLIENT)), f"{layout.CLIENT_CA}, {layout.PEER_CA}"
         order = sorted(facts, key=lambda name: facts[name].view.leads)
+        lines = []
+        if not stage:
+            lines += [
+                f"here  make {run.config.pki.dir}/{NEXT}/{stem}.pem, and have {stem}.pem hold it beside the old one"
+                for stem in (CLIENTS, PEERS)
+            ]
+        if self.ended:
+            lines += [f"{name}  {cas}, {pairs}; systemctl restart etcd" for name in order]
+            stage = "retire"
         for each in STAGES[STAGES.index(stage) if stage else 0 :]:
-            show(f"stage {STAGES.index(each) + 1} of {len(STAGES)}: {rotation.MEANING[each]}")
-            left = rotation.standing(each, self.wants(facts)).behind if each == stage else dict.fromkeys(order, "")
-            for name in order:
-                if name in left and each == "leaves":
-                    show(f"{name}  {layout.SERVER}, {layout.PEER}, {layout.CLIENT}")
-                elif name in left:
-                    show(f"{name}  {layout.CLIENT_CA}, {layout.PEER_CA}; systemctl restart etcd")
+            lines.append(f"stage {STAGES.index(each) + 1} of {len(STAGES)}: {rotation.MEANING[each]}")
+            begun = each == self.files.stage and not self.ended
+            left = rotation.standing(each, self.wants(facts)).behind if begun else facts
+            what = pairs if each == "leaves" else f"{cas}; systemctl restart etcd"
+            lines += [f"{name}  {what}" for name in order if name in left]
+        return lines
 
     def carry_out(self) -> Path:
         """All stages from where it stands; where the old CAs are kept now."""
-        run, files, now = self.run, self.files, datetime.now(UTC)
+        run, files = self.run, self.files
+        if self.ended:
+            self._at_once()
         if files.stage in {"", "trust"}:
-            delivery.show_items(run, files.begin(now))
             self._watched("trust", self._trust)
-            self._ask(f"every client has to trust both CAs from here on, and {self.shown} holds them")
+            self._ask("leaves", f"every client has to trust both CAs from here on, and {self.shown} holds them")
             files.switch()
         if files.stage == "leaves":
             self._watched("leaves", self._leaves)
             self._ask(
+                "retire",
                 "every client has to show a certificate of the new CA from here on, and "
-                f"{run.config.pki.dir}/client.pem is one"
+                f"{run.config.pki.dir}/client.pem is one",
             )
             files.drop()
         self._watched("retire", self._retire)
         return files.finish(datetime.now(UTC))
 
-    def _ask(self, what: str) -> None:
+    def _ask(self, stage: Stage, what: str) -> None:
         """Before a stage that shuts out clients which are not ready for it."""
-        self.run.ui.line(f"clients: {what}")
-        self.run.confirm(what)
+        run, number = self.run, STAGES.index(stage)
+        if run.yes:
+            run.ui.line(f"clients: {what}")
+        run.confirm(what, otherwise=f"stage {number} of {len(STAGES)} is done, and {run.command} goes on from there")
+
+    def _at_once(self) -> None:
+        """The old CAs have ended: nothing that they have signed is let in, and nobody can be asked to wait for that."""
+        run, files = self.run, self.files
+        run.ui.step(f"New CAs for {', '.join(run.names)} at once, for the old ones have ended")
+        delivery.show_items(run, files.begin(datetime.now(UTC)))
+        files.switch()
+        delivery.issue(run)
+        facts = run.fleet.all(gather)
+        wants = self.wants(facts)
+        due = {name: "restart" if facts[name].is_running else "start" for name in wants if rotation.behind(wants[name])}
+        delivery.push(run, {name: diff(desired.distribute(wants[name]), facts[name]) for name in due}, {})
+        if due:
+            run.ui.step(f"Restart {', '.join(due)}")
+            start_members(run, due, [name for name in due if facts[name].has_data])
+        gate.pass_through(run)
+        ports.prove(run, self._chains)
+        files.drop()
 
     def _watched(self, stage: Stage, work: Callable[[], None]) -> None:
         began, run = time.monotonic(), self.run
@@ -166,8 +189,9 @@ class Work:
         self.done.append({"stage": stage, "seconds": round(time.monotonic() - began, 1), "canary": seen})
 
     def _trust(self) -> None:
+        delivery.show_items(self.run, self.files.begin(datetime.now(UTC)))
         self._roll("both CAs")
-        self._prove(lambda host: self._visits(host, new=True))
+        ports.prove(self.run, self._comes_in)
 
     def _leaves(self) -> None:
         run = self.run
@@ -175,11 +199,11 @@ class Work:
         facts = run.fleet.all(gather)
         changes = {name: diff(desired.distribute(want), facts[name]) for name, want in self.wants(facts).items()}
         leaves.hand_out(run, facts, changes)
-        self._prove(self._chains)
+        ports.prove(run, self._chains)
 
     def _retire(self) -> None:
         self._roll("the new CAs alone")
-        self._prove(lambda host: [*self._chains(host), *self._visits(host, new=False)])
+        ports.prove(self.run, lambda host: [*self._chains(host), *self._stays_out(host)])
         gate.same_data(self.run, gate.pass_through(self.run))
 
     def _roll(self, what: str) -> None:
@@ -225,61 +249,16 @@ class Work:
                 hint=f"the others serve, with both CAs; journalctl -u etcd -e there, then {run.command}",
             ) from None
 
-    def _prove(self, look: Callable[[Host], list[str]]) -> None:
-        """Wait until nothing is amiss on any member; ``Unhealthy`` with what is."""
-        gate.until(
-            self.run,
-            lambda: self.run.fleet.all(look),
-            lambda found: [line for lines in found.values() for line in lines],
-            seconds=leaves.AT_ONCE,
-        )
-
     def _chains(self, host: Host) -> list[str]:
         """What is amiss with what a member shows to one who trusts the new CAs alone, and comes with their pair."""
-        trust = {stem: self.files.new(stem).cert_pem for stem in (CLIENTS, PEERS)}
-        return leaves.amiss(self.run, self.run.config.member(host.name), host, trust)
+        return ports.amiss(self.run, host, {stem: self.files.new(stem).cert_pem for stem in ports.PORTS})
 
-    def _visits(self, host: Host, *, new: bool) -> list[str]:
-        """What is amiss with whom a member lets in: who comes with a certificate of the new CAs, and nobody with one of
-        the old.  Where the key of an old CA is elsewhere, none can be made to try."""
+    def _comes_in(self, host: Host) -> list[str]:
+        """What is amiss with a member that is to trust the new CAs already."""
         member = self.run.config.member(host.name)
-        found = []
-        for stem, port in ((CLIENTS, layout.CLIENT_PORT), (PEERS, layout.PEER_PORT)):
-            ca = self.files.new(stem) if new else self.files.old(stem)
-            if ca is None or not _issues(ca):
-                continue
-            with _pair(ca, member, stem) as pair:
-                served = handshake.enter(host, member.address, port, pair)
-            if not served.certificate or (new and served.refusal):
-                found.append(f"{member.name}: port {port}: {served.trouble or served.unseen or served.refusal}")
-            elif not new and not served.refusal:
-                found.append(f"{member.name}: port {port} lets in who comes with a certificate of the old CA")
-        return found
+        return [line for stem in ports.PORTS for line in ports.comes_in(member, host, stem, self.files.new(stem))]
 
-
-def _issues(ca: CA) -> bool:
-    from etcdops.certificate import PemError
-
-    try:
-        ca.issuer(datetime.now(UTC))
-    except PemError:
-        return False
-    return True
-
-
-@contextmanager
-def _pair(ca: CA, member: Member, stem: str) -> Iterator[Path]:
-    """The stem of the files of a certificate that is good for nothing but to be shown, for a moment."""
-    from etcdops.pki import LeafRequest
-
-    request = LeafRequest("peer", member.name, (member.address,)) if stem == PEERS else LeafRequest("client", "nobody")
-    leaf = ca.issue(request, "ecdsa-p256", VISIT, datetime.now(UTC))
-    with tempfile.TemporaryDirectory(prefix="etcdops-") as folder:
-        path = Path(folder) / "visitor"
-        atomic.write(
-            [
-                atomic.NewFile(path.with_name("visitor.pem"), leaf.cert_pem, 0o600),
-                atomic.NewFile(path.with_name("visitor-key.pem"), leaf.key_pem, 0o600),
-            ]
-        )
-        yield path
+    def _stays_out(self, host: Host) -> list[str]:
+        """What is amiss with a member that is to trust the old CAs no more."""
+        member = self.run.config.member(host.name)
+        return [line for stem in ports.PORTS for line in ports.stays_out(member, host, stem, self.files.old(stem))]

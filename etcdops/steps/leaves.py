@@ -6,23 +6,16 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from etcdops import gate, handshake, layout
-from etcdops.certificate import inspect
-from etcdops.config import Member
+from etcdops import gate
 from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts
-from etcdops.handshake import Served
-from etcdops.pkifolder import CLIENTS, PEERS
 from etcdops.plan import Change
 from etcdops.run import Run
-from etcdops.ssh import Host
-from etcdops.steps import delivery
+from etcdops.steps import delivery, ports
 from etcdops.steps.certificates import require_tls
 from etcdops.steps.converge import decide, rehearse, survey
 
 STEPS = ("distribute",)
-FORWARD = "AllowTcpForwarding local in its sshd_config"
-AT_ONCE = 10.0  # seconds within which a member shows what lies on its disk: it reads that at each handshake
 
 
 def rotate_certs(run: Run) -> None:
@@ -74,48 +67,4 @@ def hand_out(run: Run, facts: Mapping[str, HostFacts], changes: Mapping[str, Seq
                 hint=f"inv start; then {run.command}, which proves them and issues no others",
             )
         gate.pass_through(run, look=gate.ask_but_for_nospace)
-        for name in names:
-            shown(run, run.config.member(name))
-
-
-def shown(run: Run, member: Member) -> None:
-    """Wait until both ports of ``member`` show, in a fresh handshake, what pki.dir has for them, and let us in.
-
-    ``Unhealthy`` with what is amiss when they do not.
-    """
-    gate.until(
-        run,
-        lambda: run.fleet.all(lambda host: amiss(run, member, host), [member.name])[member.name],
-        lambda found: found,
-        seconds=AT_ONCE,
-    )
-
-
-def amiss(run: Run, member: Member, host: Host, trust: Mapping[str, bytes] | None = None) -> list[str]:
-    """What is amiss with what the ports of ``member`` show to one who comes with a pair of pki.dir: the operator's, and
-    the member's own; ``trust``: the CAs of clients and of peers, where not all that pki.dir has."""
-    pki = run.keystore.member_files(member, datetime.now(UTC))
-    folder = run.keystore.folder
-    cas = trust or {CLIENTS: pki.client_ca or b"", PEERS: pki.peer_ca or b""}
-    found = []
-    for port, pair, mine, stem in (
-        (layout.CLIENT_PORT, folder / "client", pki.server, CLIENTS),
-        (layout.PEER_PORT, folder / "members" / member.name / "peer", pki.peer, PEERS),
-    ):
-        served = handshake.enter(host, member.address, port, pair, cas[stem].decode())
-        if why := _why(served, mine.cert_pem if mine else b""):
-            found.append(f"{member.name}: port {port} {why}")
-    return found
-
-
-def _why(served: Served, mine: bytes) -> str:
-    """What is amiss with what a port has shown, '' when it is ``mine`` and lets us in."""
-    if served.unseen:
-        return f"cannot be seen: {served.unseen}; {FORWARD}"
-    if served.trouble:
-        return f"shows no certificate that holds: {served.trouble}"
-    if served.refusal:
-        return f"does not let us in: {served.refusal}"
-    if not mine or inspect(served.certificate.encode()).serial != inspect(mine).serial:
-        return "shows another certificate than pki.dir has for it"
-    return ""
+        ports.prove(run, lambda host: ports.amiss(run, host), *names)

@@ -15,7 +15,7 @@ from tests.hosts import NAMES, Hosts, Project
 from tests.lab.conftest import NewProject
 from tests.lab.members import killed_at
 from tests.lab.test_rolling import THIEF, leader
-from tests.lab.test_rotate_certs import issued, shown
+from tests.lab.test_rotate_certs import SSL, expire, issued, shown
 from tests.lab.writer import Writer
 
 RESTART = '[ "$2" = systemctl ] && [ "$3" = restart ]'
@@ -149,6 +149,26 @@ def test_one_brought_ca_is_followed_by_two(project: NewProject, hosts: Hosts) ->
     new.inv("backup").ok()
     new.start("rotate-ca", "--yes").end(LONG).ok()
     ended(new)
+
+
+def test_cas_that_have_ended_are_followed_by_new_ones(cluster: Project, hosts: Hosts) -> None:
+    """The cluster is down for it, and no stage could be proven: all members get everything at once."""
+    pki, then = cluster.folder / "pki", datetime.now(UTC) - timedelta(days=2)
+    for stem in ("ca", "peer-ca"):
+        ca = CA.create(f"etcd {stem}", "ecdsa-p256", timedelta(days=1), then)
+        (pki / f"{stem}.pem").write_bytes(ca.cert_pem)
+        (pki / f"{stem}-key.pem").write_bytes(ca.key_pem or b"")
+        for name in NAMES:
+            hosts.sh(name, f"cat >{SSL}/{stem}.pem <<'END'\n{ca.cert_pem.decode()}END")
+    expire(cluster, then)
+    hosts.eventually(lambda: cluster.inv("health").code == 5)
+    cluster.inv("distribute").failed(2, "the CA expired on", "inv rotate-ca puts new ones in their place")
+    assert "etcd01  " in cluster.inv("rotate-ca", "--dry-run").ok().stdout
+    held = hosts.hold("etcd02", "timeout", when=RESTART)
+    killed_at(cluster, held, "timeout", cluster.start("rotate-ca", "--yes"))
+    cluster.start("rotate-ca", "--yes").end(LONG).ok()
+    ended(cluster)
+    cluster.adopt()
 
 
 def test_member_that_does_not_come_back_stops_the_run(cluster: Project, hosts: Hosts) -> None:

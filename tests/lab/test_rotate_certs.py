@@ -43,9 +43,12 @@ def serial(path: Path) -> str:
     return inspect(path.read_bytes()).serial
 
 
-def expire(project: Project) -> None:
-    """Every leaf that there is has ended, here and on the hosts, and every etcd begins with that."""
-    pki, now = project.folder / "pki", datetime.now(UTC)
+def expire(project: Project, then: datetime | None = None) -> None:
+    """Every leaf that there is has ended, here and on the hosts, and every etcd begins with that.
+
+    ``then``: when they were issued [a moment ago].
+    """
+    pki, then = project.folder / "pki", then or datetime.now(UTC) - 2 * SECOND
     authorities = {
         stem: CA.load((pki / f"{stem}.pem").read_bytes(), (pki / f"{stem}-key.pem").read_bytes())
         for stem in ("ca", "peer-ca")
@@ -55,7 +58,7 @@ def expire(project: Project) -> None:
         for name, role in roles.items():
             request = LeafRequest(role, member["name"], (member["address"],))
             authority = authorities["peer-ca" if role == "peer" else "ca"]
-            leaf = authority.issue(request, "ecdsa-p256", SECOND, now - 2 * SECOND)
+            leaf = authority.issue(request, "ecdsa-p256", SECOND, then)
             stem = pki / "members" / member["name"] / name
             stem.with_name(f"{name}.pem").write_bytes(leaf.cert_pem)
             stem.with_name(f"{name}-key.pem").write_bytes(leaf.key_pem)
