@@ -209,6 +209,7 @@ class Work:
     def _roll(self, what: str) -> None:
         """Have every member read the CA files of pki.dir: one at a time, the leader last."""
         run = self.run
+        delivery.issue(run)  # what else is due goes along
         facts = run.fleet.all(gather)
         wants = self.wants(facts)
         changes = {name: diff(desired.distribute(want), facts[name]) for name, want in wants.items()}

@@ -11,7 +11,7 @@ from typing import Any
 
 from etcdops import gate, rollout, rotation, schedule, succession
 from etcdops.config import Member
-from etcdops.errors import HostsFailed, OpsError, Unhealthy
+from etcdops.errors import HostsFailed, OpsError, Unhealthy, UsageError
 from etcdops.etcd import EndpointStatus, View
 from etcdops.facts import HostFacts, gather
 from etcdops.rotation import Standing
@@ -95,9 +95,11 @@ def _rotation(run: Run) -> Standing | None:
     if not (stage and run.config.cluster.tls):
         return None
     facts = {name: fact for name, fact in run.fleet.map(gather).items() if isinstance(fact, HostFacts)}
-    found = rotation.standing(stage, delivery.wants(run, facts, rollout.token(run.config, facts)))
-    unknown = {name: "does not answer" for name in run.names if name not in facts}
-    return Standing(stage, {**found.behind, **unknown})
+    try:
+        found = rotation.standing(stage, delivery.wants(run, facts, rollout.token(run.config, facts)))
+    except UsageError as error:  # status answers whatever is the matter with pki.dir
+        return Standing(stage, dict.fromkeys(run.names, error.message))
+    return Standing(stage, {**found.behind, **{name: "does not answer" for name in run.names if name not in facts}})
 
 
 def _backup(report: schedule.Report) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from etcdops.pki import CA
-from tests.hosts import NAMES, Hosts, Project
+from tests.hosts import NAMES, Held, Hosts, Project
 from tests.lab.conftest import NewProject
 from tests.lab.members import killed_at
 from tests.lab.test_rolling import THIEF, leader
@@ -98,6 +98,13 @@ def stage(project: Project) -> str:
     return name
 
 
+def killed(project: Project, held: Held, program: str) -> None:
+    """A run dies when it has come to ``held``."""
+    run = project.start("rotate-ca", "--yes")
+    held.reached(LONG)
+    killed_at(project, held, program, run)
+
+
 def test_new_cas_while_clients_write(cluster: Project, hosts: Hosts, tmp_path: Path) -> None:
     before = Pki(cluster, tmp_path / "before")
     assert before.knocks(cluster) == {""}
@@ -164,8 +171,7 @@ def test_cas_that_have_ended_are_followed_by_new_ones(cluster: Project, hosts: H
     hosts.eventually(lambda: cluster.inv("health").code == 5)
     cluster.inv("distribute").failed(2, "the CA expired on", "inv rotate-ca puts new ones in their place")
     assert "etcd01  " in cluster.inv("rotate-ca", "--dry-run").ok().stdout
-    held = hosts.hold("etcd02", "timeout", when=RESTART)
-    killed_at(cluster, held, "timeout", cluster.start("rotate-ca", "--yes"))
+    killed(cluster, hosts.hold("etcd02", "timeout", when=RESTART), "timeout")
     cluster.start("rotate-ca", "--yes").end(LONG).ok()
     ended(cluster)
     cluster.adopt()
@@ -176,7 +182,7 @@ def test_member_that_does_not_come_back_stops_the_run(cluster: Project, hosts: H
     first, second = sorted(set(NAMES) - {led})
     held = hosts.hold(first, "timeout", when=RESTART)
     run = cluster.start("rotate-ca", "--yes")
-    held.reached()
+    held.reached(LONG)
     hosts.sh(first, f"systemctl stop etcd; {THIEF}")
     held.release()
     failed = run.end().failed(4, first, "address already in use", f"{second}, {led} not touched after it")
@@ -214,8 +220,7 @@ def test_killed_run_goes_on(
     led = leader(cluster)
     name = [*sorted(set(NAMES) - {led}), led][turn] if program == "timeout" else NAMES[turn]
     with Writer(cluster, fresh=True) as writer:
-        held = hosts.hold(name, program, when=when)
-        killed_at(cluster, held, program, cluster.start("rotate-ca", "--yes"))
+        killed(cluster, hosts.hold(name, program, when=when), program)
         assert stage(cluster) == at
         if task == "deploy":
             cluster.inv("deploy").ok()
