@@ -106,7 +106,7 @@ class Run:
         asked = "Go on? [yes/no]" if answer == "yes" else f"Type '{answer}' to go on:"
         print(f"{what}. {asked} ", end="", file=sys.stderr, flush=True)  # noqa: T201 - not among results
         with self.operation.interrupts.asking() if self.operation else nullcontext():
-            given = sys.stdin.readline()
+            given = input()
         if given.strip().lower() != answer.lower():
             raise Refused(f"not confirmed; {otherwise}")
 
