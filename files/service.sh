@@ -17,7 +17,7 @@ if [ "$1" = begin ]; then
     grep -q '^ETCD_LISTEN_METRICS_URLS=.*:2381' /etc/etcd/etcd.conf || exit 0
     waited=0
     until grep -q '^ *[0-9]*: [0-9A-F]*:094D [0-9A-F:]* 0A ' /proc/net/tcp || [ $waited -ge $(($2 * 20)) ]; do
-        case $(systemctl show "$service" --property=ActiveState --value) in activating) ;; *) break ;; esac
+        case $(systemctl show "$service" --property=SubState --value) in start*) ;; *) break ;; esac # auto-restart: it has failed
         sleep 0.05
         waited=$((waited + 1))
     done
