@@ -58,7 +58,7 @@ def draw_all(run: Run) -> None:
     """
     box = lab.demo.open_lab(run)
     box.down()
-    lab.demo.up(run, 3)
+    lab.demo.up(run, 3, "")
     try:
         with tempfile.TemporaryDirectory() as folder:
             _draw_in(run, Path(folder) / "config.yaml")

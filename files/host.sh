@@ -52,8 +52,9 @@ EOF
 open=
 if [ -n "$pid" ]; then
     n=0
-    while exe=$(readlink "/proc/$pid/exe") && [ "$exe" = "$(readlink /proc/1/exe)" ] && [ $n -lt 40 ]; do
-        sleep 0.05 # systemd has just forked, and its child is about to become etcd
+    # systemd has just made the process, which is about to become etcd, since systemd 255 by way of another program.
+    while exe=$(readlink "/proc/$pid/exe") && [ $n -lt 40 ]; do
+        case $exe in "$(readlink /proc/1/exe)" | */systemd-executor) sleep 0.05 ;; *) break ;; esac
         n=$((n + 1))
     done
     put exe "$exe"

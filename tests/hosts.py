@@ -198,9 +198,12 @@ class Hosts:
         self.sh(name, f"mkdir -p {Path(path).parent} && cat >{path} <<'END'\n{text}\nEND\nchmod {mode:o} {path}")
 
     @contextlib.contextmanager
-    def more(self, count: int) -> Iterator[list[dict[str, Any]]]:
-        """So many hosts for a while, bare beyond the third; the members section for all of them."""
-        self.lab.up(count)
+    def more(self, count: int, releases: Sequence[str] = ()) -> Iterator[list[dict[str, Any]]]:
+        """So many hosts for a while, bare beyond the third, of these Debian releases; the members section for all."""
+        with self.outside():
+            for each in releases:
+                image.ensure(print, each)
+        self.lab.up(count, releases)
         try:
             yield [{"name": f"etcd{n:02d}", "address": network.address(n)} for n in range(1, count + 1)]
         finally:
@@ -422,7 +425,7 @@ def prepare() -> None:
     with Path("/run/etcdops-lab-prepare.lock").open("a") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         debian.install_missing(print, {"nft": "nftables"})
-        image.ensure(print)
+        image.ensure(print, debian.release().codename)
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def kinds(picture: Picture) -> str:
     facts = picture.facts.values()
     machines = Counter(fact.machine for fact in facts)
     systemds = sorted({fact.systemd for fact in facts})
-    return f"{', '.join(sorted(machines))}, systemd {' and '.join(map(str, systemds))}" if facts else ""
+    return f"{', '.join(sorted(machines))}, systemd {', '.join(map(str, systemds))}" if facts else ""
 
 
 def names(picture: Picture) -> Iterator[Finding]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from etcdops.download import write_text
@@ -56,37 +55,6 @@ def fetch(packages: Iterable[str], folder: Path) -> None:
         raise
 
 
-def swapped(sources: Mapping[str, str], suites: Iterable[str]) -> dict[str, str]:
-    """Debian's own entries among ``sources`` (file name to content), for ``suites`` and component main only.
-
-    Entries for updates and security have other suite names and are left out: a mirror of their own, often.
-    """
-    found = {}
-    for name, text in sources.items():
-        entries = _swapped_stanzas(text, suites) if name.endswith(".sources") else _swapped_lines(text, suites)
-        if kept := list(entries):
-            found[name] = "\n".join(kept) + "\n"
-    return found
-
-
-def _swapped_stanzas(text: str, suites: Iterable[str]) -> Iterator[str]:
-    for block in re.split(r"\n\s*\n", text.strip()):
-        named = re.search(r"(?mi)^suites:(.*)$", block)
-        if named and any(map(_is_release, named[1].split())):
-            kept = re.sub(r"(?mi)^(suites|components|targets):.*\n?", "", block).strip()
-            yield f"{kept}\nSuites: {' '.join(suites)}\nComponents: main\nTargets: Packages\n"
-
-
-def _swapped_lines(text: str, suites: Iterable[str]) -> Iterator[str]:
-    for options, address, suite in re.findall(r"(?m)^\s*deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)", text):
-        if _is_release(suite):
-            yield from (f"deb [{f'{options} target=Packages'.strip()}] {address} {each} main" for each in suites)
-
-
-def _is_release(suite: str) -> bool:
-    return bool(re.fullmatch(r"[a-z]+", suite))  # not bookworm-updates, bookworm-security/updates
-
-
 def _conf() -> Path:
     """The configuration of an apt that sees ``SUITES`` on this machine's mirror, with lists at most a day old."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -102,7 +70,7 @@ def _update(conf: Path) -> None:
     for name in ("lists/partial", "archives/partial", "sources"):
         (FOLDER / name).mkdir(parents=True, exist_ok=True)
     (FOLDER / "status").touch()
-    for name, text in swapped(debian.sources(debian.release().codename), SUITES).items():
+    for name, text in debian.swapped(debian.sources(debian.release().codename), SUITES).items():
         write_text(FOLDER / "sources" / name, text)
     write_text(conf, _CONF.format(folder=FOLDER))
     try:

@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ NEEDED = {
     "ip": "iproute2",
     "ssh-keygen": "openssh-client",
 }
+# What the lab's hosts can be: systemd 247, 252, 257.  Older ones have left the mirrors.
+RELEASES = ("bullseye", "bookworm", "trixie")
 # What makes a mirror reachable here (a proxy, a clock that is off) holds for the image as well.
 _ACQUIRE = ("http", "https", "Retries", "Check-Valid-Until", "Check-Date")
 
@@ -60,10 +62,14 @@ def install_missing(say: Callable[[str], None], also: Mapping[str, str] | None =
     missing = [
         package for program, package in {**NEEDED, **(also or {})}.items() if not shutil.which(program, path=path)
     ]
-    if not missing:
-        return
-    say(f"installing {', '.join(missing)}")
-    install = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    if missing:
+        install(missing, say)
+
+
+def install(packages: Iterable[str], say: Callable[[str], None]) -> None:
+    """Install these packages, and nothing that they only recommend."""
+    say(f"installing {', '.join(packages)}")
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     try:
         run(install, seconds=300)
     except OpsError:  # most often there are no package lists, or they are too old to fetch from
@@ -75,10 +81,17 @@ def install_missing(say: Callable[[str], None], also: Mapping[str, str] | None =
 
 
 def sources(codename: str) -> dict[str, str]:
-    """The machine's apt entries for Debian's ``codename``, word for word: file name to content.
+    """apt entries for Debian's ``codename``: file name to content, binary packages only.
 
-    Entries of other vendors are left out, and so are source packages.
+    They are this machine's own, word for word, without those of other vendors; with the other name in them where this
+    machine is of another release.
     """
+    ours = release().codename
+    found = _written(ours)
+    return found if codename == ours else swapped(found, (codename,))
+
+
+def _written(codename: str) -> dict[str, str]:
     entries = _entries(codename)
     if not entries:
         run(["apt-get", "update"], seconds=300)  # apt knows a source's origin only from its lists
@@ -116,6 +129,37 @@ def stanza(text: str, number: int) -> str:
     plain = "\n".join(each for each in text.splitlines() if not each.startswith("#"))
     found = [block for block in re.split(r"\n\s*\n", plain) if block.strip()][number - 1].strip()
     return re.sub(r"(?mi)^types:.*$", "Types: deb", found) + "\n"
+
+
+def swapped(sources: Mapping[str, str], suites: Iterable[str]) -> dict[str, str]:
+    """Debian's own entries among ``sources`` (file name to content), for ``suites`` and component main only.
+
+    Entries for updates and security have other suite names and are left out: a mirror of their own, often.
+    """
+    found = {}
+    for name, text in sources.items():
+        entries = _swapped_stanzas(text, suites) if name.endswith(".sources") else _swapped_lines(text, suites)
+        if kept := list(entries):
+            found[name] = "\n".join(kept) + "\n"
+    return found
+
+
+def _swapped_stanzas(text: str, suites: Iterable[str]) -> Iterator[str]:
+    for block in re.split(r"\n\s*\n", text.strip()):
+        named = re.search(r"(?mi)^suites:(.*)$", block)
+        if named and any(map(_is_release, named[1].split())):
+            kept = re.sub(r"(?mi)^(suites|components|targets):.*\n?", "", block).strip()
+            yield f"{kept}\nSuites: {' '.join(suites)}\nComponents: main\nTargets: Packages\n"
+
+
+def _swapped_lines(text: str, suites: Iterable[str]) -> Iterator[str]:
+    for options, address, suite in re.findall(r"(?m)^\s*deb\s+(?:\[(.*?)\]\s+)?(\S+)\s+(\S+)", text):
+        if _is_release(suite):
+            yield from (f"deb [{f'{options} target=Packages'.strip()}] {address} {each} main" for each in suites)
+
+
+def _is_release(suite: str) -> bool:
+    return bool(re.fullmatch(r"[a-z]+", suite))  # not bookworm-updates, bookworm-security/updates
 
 
 def acquire_settings() -> str:

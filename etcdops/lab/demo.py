@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from etcdops import layout
@@ -20,31 +21,32 @@ def open_lab(run: Run) -> Lab:
     return Lab(layout.LAB, run.ui.line, HOSTS)
 
 
-def up(run: Run, hosts: int) -> None:
-    """The hosts, and a config.yaml that fits them."""
-    _up(run, hosts)
+def up(run: Run, hosts: int, releases: str) -> None:
+    """The hosts, and a config.yaml that fits them; ``releases``: Debian's code names, with commas, or ''."""
+    _up(run, hosts, [each.strip() for each in releases.split(",") if each.strip()])
     run.ui.result(f"point the tasks at it: export ETCDOPS_CONFIG={CONFIG}; then inv deploy")
 
 
-def _up(run: Run, hosts: int) -> None:
+def _up(run: Run, hosts: int, releases: Sequence[str] = ()) -> None:
     run.ui.step("Bring the lab up")
     lab = open_lab(run)
     fresh = not lab.status()
-    info = lab.up(hosts)
+    info = lab.up(hosts, releases)
     if fresh or not CONFIG.exists():
         _write_config(run, lab, hosts)
     for machine in info.machines:
-        run.ui.result(f"{machine.name}  {machine.address}  {machine.power}")
+        run.ui.result(f"{machine.name}  {machine.address}  {machine.power}  {machine.release}")
 
 
 def status(run: Run) -> None:
     """What each host is doing."""
     machines = open_lab(run).status()
-    rows = [{"name": each.name, "address": each.address, "power": each.power} for each in machines]
+    shown = ("name", "address", "power", "release")
+    rows = [{key: getattr(each, key) for key in shown} for each in machines]
 
     def show() -> None:
         if rows:
-            run.ui.table(("host", "address", "power"), [tuple(row.values()) for row in rows])
+            run.ui.table(("host", *shown[1:]), [tuple(row.values()) for row in rows])
         else:
             run.ui.result("the lab is down: there are no hosts; inv lab.up")
 

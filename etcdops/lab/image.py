@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ BUILD_SECONDS = 600
 ACCOUNTS = {"root": "root", "ops": "home/ops", "opspw": "home/opspw", "nosudo": "home/nosudo"}
 SUDO_PASSWORD = "lab-sudo"  # noqa: S105 - what sudo asks `opspw` for, on throw-away hosts only
 
-PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,iproute2,sudo,procps,ca-certificates"
+PACKAGES = "systemd,systemd-sysv,dbus,openssh-server,iproute2,passwd,sudo,procps,ca-certificates"
 
 # Written by a hook and not given as --dpkgopt: mmdebstrap would filter each archive in Python (9 s more).
 _EXCLUDE = """\
@@ -72,11 +73,10 @@ rm -rf var/cache/apt/* var/lib/apt/lists/*
 """
 
 
-def ensure(say: Callable[[str], None]) -> Path:
-    """The folder of the base image, built if need be."""
-    release = debian.release()
-    recipe = "\n".join([release.codename, release.machine, PACKAGES, _EXCLUDE, _CUSTOMIZE])
-    base = IMAGES / f"{release.codename}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+def ensure(say: Callable[[str], None], codename: str) -> Path:
+    """The folder of the base image of this Debian release, built if need be."""
+    recipe = "\n".join([codename, platform.machine(), PACKAGES, _EXCLUDE, _CUSTOMIZE])
+    base = IMAGES / f"{codename}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     if base.is_dir():
         return base
     IMAGES.mkdir(parents=True, exist_ok=True)
@@ -85,39 +85,53 @@ def ensure(say: Callable[[str], None]) -> Path:
         if not base.is_dir():  # it may have been built while we waited
             for unfinished in IMAGES.glob("building-*"):  # by a run that was killed
                 overlay.remove(unfinished)
-            say(f"building the base image ({release.codename}; once)")
-            _build(release.codename, base)
+            say(f"building the base image ({codename}; once)")
+            _build(codename, base)
     return base
+
+
+def release(base: Path) -> str:
+    """The Debian release of an image, by its name."""
+    return base.name.partition("-")[0]
 
 
 def _build(codename: str, base: Path) -> None:
     """``base`` appears under its name when it is complete, and not at all when anything fails."""
     work = Path(tempfile.mkdtemp(prefix="building-", dir=IMAGES))
     try:
-        files = {
-            **debian.sources(codename),
-            "apt.conf": debian.acquire_settings(),
-            "dpkg.cfg": _EXCLUDE,
-            "customize.sh": _CUSTOMIZE,
-        }
-        for name, text in files.items():
-            (work / name).write_text(text)
-        lists = [work / name for name in files if name.startswith("lab.")]
-        merge = [f"--hook-directory={_MERGED_USR}"] if _MERGED_USR.is_dir() else []
-        argv: list[str | Path] = [
-            *_CONTAINED,
-            *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory"),
-            *(f"--include={PACKAGES}", f"--aptopt={work}/apt.conf"),
-            *merge,
-            f'--setup-hook=cp {work}/dpkg.cfg "$1/etc/dpkg/dpkg.cfg.d/lab"',
-            f'--customize-hook=sh {work}/customize.sh "$1"',
-            codename,
-            work / "root",
-            *lists,
-        ]
-        run(argv, log=IMAGES / "build.log", seconds=BUILD_SECONDS)
-        (work / "root").chmod(0o755)
+        root = bootstrap(codename, PACKAGES, _CUSTOMIZE, work)
         os.sync()  # dpkg was told not to; a half-written base would outlive a crash under its name
-        (work / "root").rename(base)
+        root.rename(base)
     finally:
         overlay.remove(work)
+
+
+def bootstrap(codename: str, packages: str, customize: str, work: Path) -> Path:
+    """The root folder, in ``work``, of a Debian of these packages (parted by commas).
+
+    ``customize`` is a shell script that gets the folder as its argument when all of them are in.
+    """
+    files = {
+        **debian.sources(codename),
+        "apt.conf": debian.acquire_settings(),
+        "dpkg.cfg": _EXCLUDE,
+        "customize.sh": customize,
+    }
+    for name, text in files.items():
+        (work / name).write_text(text)
+    lists = [work / name for name in files if name.startswith("lab.")]
+    merge = [f"--hook-directory={_MERGED_USR}"] if _MERGED_USR.is_dir() else []
+    argv: list[str | Path] = [
+        *_CONTAINED,
+        *("mmdebstrap", "--mode=root", "--variant=essential", "--format=directory"),
+        *(f"--include={packages}", f"--aptopt={work}/apt.conf"),
+        *merge,
+        f'--setup-hook=cp {work}/dpkg.cfg "$1/etc/dpkg/dpkg.cfg.d/lab"',
+        f'--customize-hook=sh {work}/customize.sh "$1"',
+        codename,
+        work / "root",
+        *lists,
+    ]
+    run(argv, log=work.parent / "build.log", seconds=BUILD_SECONDS)
+    (work / "root").chmod(0o755)
+    return work / "root"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,26 +42,30 @@ class Lab:
         self._hosts = hosts
         self._owner = hosts / "project"
 
-    def up(self, hosts: int = 3) -> LabInfo:
+    def up(self, hosts: int = 3, releases: Sequence[str] = ()) -> LabInfo:
         """At least so many hosts, all powered on and connected, answering SSH with this project's key.
 
-        Whatever is missing is made, from Debian packages to host keys; what is there is left as it is.
+        Whatever is missing is made, from Debian packages to host keys; what is there is left as it is.  New hosts
+        are of these Debian ``releases`` in turn, else of this machine's.
         """
         if not 1 <= hosts <= network.MOST_HOSTS:
             raise UsageError(f"the lab has 1 to {network.MOST_HOSTS} hosts, not {hosts}")
-        debian.release()
+        ours = debian.release().codename
+        if unknown := next((each for each in releases if each not in debian.RELEASES), ""):
+            raise UsageError(
+                f"the lab has no Debian '{unknown}' for its hosts", hint=f"there are: {', '.join(debian.RELEASES)}"
+            )
+        turns = releases or (ours,)
         with self._changing():
             debian.install_missing(self._say)
             limits.widen()
             network.up()
             wanted = [Machine(number, self._hosts) for number in range(1, hosts + 1)]
             missing = [machine for machine in wanted if not machine.exists]
-            if missing:
-                base = image.ensure(self._say)
-                if not self._machines():
-                    self._owner.write_text(f"{self._folder.path.absolute()}\n")
-                for machine in missing:
-                    machine.create(base)
+            if missing and not self._machines():
+                self._owner.write_text(f"{self._folder.path.absolute()}\n")
+            for machine in missing:
+                machine.create(image.ensure(self._say, turns[(machine.number - 1) % len(turns)]))
             machines = self._machines()
             public_key = self._folder.public_key()
             for machine in machines:

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Literal
 
 from etcdops.errors import OpsError
-from etcdops.lab import network, overlay
+from etcdops.lab import image, network, overlay
 from etcdops.lab.cgroup import Group
-from etcdops.lab.image import ACCOUNTS
 from etcdops.lab.process import ENVIRONMENT, run
 
 BOOT_SECONDS = 60
@@ -40,6 +39,7 @@ class MachineState:
     address6: str
     power: Literal["on", "off", "cut"]
     pid: int
+    release: str  # of Debian, such as bookworm
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Machine:
         power: Literal["on", "off", "cut"] = "off"
         if self._group.populated():
             power = "cut" if cables.get(self.name) == "cut" else "on"
-        return MachineState(self.name, *self.addresses, power, self._group.init())
+        return MachineState(self.name, *self.addresses, power, self._group.init(), image.release(self._base))
 
     def create(self, base: Path) -> None:
         """Make it, with an identity of its own, on top of ``base``."""
@@ -112,7 +112,7 @@ class Machine:
     def admit(self, public_key: str) -> None:
         """Let the owner of this key log in to every account."""
         self._mount()
-        for home in ACCOUNTS.values():
+        for home in image.ACCOUNTS.values():
             keys = self.folder / "root" / home / ".ssh/authorized_keys"
             if public_key not in keys.read_text().splitlines():
                 with keys.open("a") as file:
@@ -166,12 +166,17 @@ class Machine:
         overlay.remove(self.folder)
 
     def _mount(self) -> None:
-        base = Path((self.folder / "base").read_text())
-        if not base.is_dir():
+        if not self._base.is_dir():
             raise OpsError(
-                f"its base image {base} is gone", host=self.name, hint="inv lab.down deletes the hosts that stood on it"
+                f"its base image {self._base} is gone",
+                host=self.name,
+                hint="inv lab.down deletes the hosts that stood on it",
             )
-        overlay.mount(base, self.folder)
+        overlay.mount(self._base, self.folder)
+
+    @property
+    def _base(self) -> Path:
+        return Path((self.folder / "base").read_text())
 
     @property
     def _group(self) -> Group:

@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from etcdops.run import Run
 
 
-@task(help={"hosts": "How many hosts, 1 to 99 [3]"})
-def up(run: Run, hosts: int = 3) -> None:
+@task(
+    help={
+        "hosts": "How many hosts, 1 to 99 [3]",
+        "release": "Debian for new ones, or several in turn: bullseye,bookworm,trixie [this machine's]",
+    }
+)
+def up(run: Run, hosts: int = 3, release: str = "") -> None:
     """Start real Debian hosts on this machine (containers; root).
 
     etcd01, etcd02 ... at 198.18.40.101 and up, with systemd and sshd, on a bridge without a way out. Installs what it
     needs by apt, builds the image once, and writes lab/config.yaml.
     """
-    lab.demo.up(run, hosts)
+    lab.demo.up(run, hosts, release)
 
 
 @task()

@@ -272,6 +272,7 @@ def test_second_project_gets_in_as_well(site: Site, tmp_path: Path) -> None:
         (lambda lab: lab.off("etcd42"), UsageError, "no host 'etcd42'"),
         (lambda lab: lab.up(0), UsageError, "1 to 99 hosts, not 0"),
         (lambda lab: lab.up(100), UsageError, "1 to 99 hosts, not 100"),
+        (lambda lab: lab.up(2, ["bookworm", "woody"]), UsageError, "no Debian 'woody'"),
     ],
 )
 def test_nonsense_is_a_usage_error(site: Site, act: Callable[[Lab], object], error: type[OpsError], words: str) -> None:

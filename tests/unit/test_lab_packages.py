@@ -402,7 +402,14 @@ def test_a_server_that_says_nothing_is_not_waited_for(
     ],
 )
 def test_suites_are_swapped_and_mirror_and_key_are_kept(name: str, text: str, expected: str | None) -> None:
-    assert apt.swapped({name: text}, ("bookworm", "testing")) == ({name: expected} if expected else {})
+    assert debian.swapped({name: text}, ("bookworm", "testing")) == ({name: expected} if expected else {})
+
+
+@pytest.mark.parametrize(("codename", "suite"), [("bookworm", "bookworm main contrib"), ("trixie", "trixie main")])
+def test_another_release_comes_from_the_same_mirror(machine: Machine, codename: str, suite: str) -> None:
+    (entry,) = debian.sources(codename).values()
+    assert entry.startswith("deb [signed-by=/keyring")
+    assert entry.endswith(f" http://mirror.invalid/debian {suite}\n")
 
 
 def test_apt_is_kept_apart_from_the_machines_own(machine: Machine) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from etcdops.errors import Refused
 from etcdops.lab import demo
+from etcdops.lab.lab import LabInfo
 from etcdops.run import Run
 
 Act = Callable[[Run, str], None]
@@ -69,3 +70,18 @@ def test_a_demo_leaves_the_lab_of_another_project_alone(lab: Lab) -> None:
         demo.demo(Run(Path("config.yaml")))
     assert "inv lab.down" in caught.value.hint
     assert lab.done == []
+
+
+@pytest.mark.parametrize(
+    ("releases", "given"),
+    [("", []), ("trixie", ["trixie"]), ("bullseye, bookworm,trixie", ["bullseye", "bookworm", "trixie"])],
+)
+def test_releases_are_parted_by_commas(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, releases: str, given: list[str]
+) -> None:
+    monkeypatch.setattr(demo, "_write_config", lambda run, lab, hosts: None)
+    monkeypatch.setattr(
+        Lab, "up", lambda lab, *words: lab.done.append(words) or LabInfo((), Path(), Path()), raising=False
+    )
+    demo.up(Run(Path("config.yaml")), 2, releases)
+    assert lab.done == [(2, given)]
