@@ -60,6 +60,7 @@ if [ -n "$pid" ]; then
     put exe "$exe"
     put environ "$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep ^ETCD | base64 -w0)"
     open=$(ls -l "/proc/$pid/fd" 2>/dev/null)
+    [ -e "/proc/$pid/exe" ] || put "unit${tab}MainPID" 0 # it has ended meanwhile, as one does that cannot start
 fi
 
 # The data directory, and the room on the file systems that will hold it and the releases.

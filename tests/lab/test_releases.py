@@ -48,7 +48,6 @@ def test_every_host_is_as_it_should_be(mixed: Project) -> None:
     assert mixed.inv("deploy", "--dry-run").ok().lines[-1].startswith("nothing to do")
     mixed.healthy()
     assert " passed" in mixed.start("verify").end(600).ok().stdout
-    calm(mixed.inv("doctor", "--json"))
 
 
 def test_restart_backup_and_restore(mixed: Project) -> None:
@@ -59,6 +58,7 @@ def test_restart_backup_and_restore(mixed: Project) -> None:
     kept.fill(mixed, "after", name=NAMES[0])
     mixed.inv("restore", "latest", "--yes").ok()
     mixed.healthy()
+    calm(mixed.inv("doctor", "--json"))
     found = {key.rpartition("/")[0] for key in kept.keys(mixed, NAMES[0]) if key.startswith(kept.PREFIX)}
     assert found == {f"{kept.PREFIX}before"}
 
@@ -103,3 +103,15 @@ def test_a_process_that_systemd_has_just_made_is_waited_for(mixed: Project, host
     held.release()
     assert run.end().ok().lines[-1].startswith("nothing to do")
     hosts.sh(name, f"rm {drop_in} /run/never /usr/local/sbin/sleep; systemctl daemon-reload; systemctl restart etcd")
+
+
+def test_a_process_that_ends_while_it_is_looked_at_is_none(mixed: Project, hosts: Hosts) -> None:
+    """And not an etcd of somebody else's: one that cannot start comes and goes."""
+    name = NAMES[0]
+    held = hosts.hold(name, "tr")
+    run = mixed.start("configure", "--dry-run")
+    held.reached()
+    hosts.sh(name, "systemctl stop etcd")
+    held.release()
+    assert run.end().ok().lines[-1].startswith("nothing to do")
+    hosts.sh(name, "rm /usr/local/sbin/tr; systemctl start etcd")
