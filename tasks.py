@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from etcdops.tasks import develop, guide, keys, lab, look, members, room, snapshots, trust, versions
+from etcdops.tasks import develop, guide, keys, lab, look, members, room, snapshots, transport, trust, versions
 
 ns = Collection(
     guide.gen_ca,
@@ -21,6 +21,8 @@ ns = Collection(
     versions.downgrade,
     trust.rotate_certs,
     trust.rotate_ca,
+    transport.enable_tls,
+    transport.disable_tls,
     look.health,
     look.status,
     look.members,

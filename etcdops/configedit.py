@@ -1,4 +1,4 @@
-"""config.yaml edited by the tool: one member more, one less, or one at another address; nothing else changes by a byte.
+"""config.yaml edited by the tool: a member more or less, another address, release, transport; nothing else by a byte.
 
 An edit counts when the new text loads as exactly the old configuration but for what was to change (configtext.py cuts
 it).
@@ -90,6 +90,13 @@ def change_release(config: Config, wanted: Config, replaced: Mapping[str, Sequen
     return _edit(
         config, wanted, what, lambda text: configtext.released(text, wanted.cluster.version, replaced), "cluster"
     )
+
+
+def change_tls(config: Config, tls: bool) -> Edit:
+    """With this ``cluster.tls``; where the file leaves it to the default, behind the version."""
+    wanted = config.model_copy(update={"cluster": config.cluster.model_copy(update={"tls": tls})})
+    value = str(tls).lower()
+    return _edit(config, wanted, f"set cluster.tls to {value}", lambda text: configtext.secured(text, value), "cluster")
 
 
 def _with(config: Config, members: list[Member]) -> Config:

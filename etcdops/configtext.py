@@ -113,6 +113,23 @@ def released(text: str, version: str, replaced: Mapping[str, Sequence[tuple[str,
     return _apply(text, cuts)
 
 
+def secured(text: str, value: str) -> str:
+    """``text`` with this value of cluster.tls."""
+    cluster = _section(text, "cluster")
+    if pair := cluster.get("tls"):
+        return _apply(text, [(pair[1].start, pair[1].end, value)])
+    version = cluster.get("version")
+    if version is None:
+        raise LookupError("version")
+    key, number = version
+    eol = "\r\n" if "\r\n" in text else "\n"
+    if cluster.flow:
+        quote = key.quote
+        return _apply(text, [(number.end, number.end, f", {_scalar('tls', quote)}: {value}")])
+    at = _line_end(text, number.end)
+    return _apply(text, [(at, at, f"{eol}{' ' * (key.begin - _line(text, key.begin))}tls: {value}")])
+
+
 def _instead(text: str, settings: Node, name: str, new: Sequence[tuple[str, object]]) -> list[Cut]:
     """What takes the place of the setting ``name``: each of ``new`` in its style, or nothing."""
     pair = settings.get(name)

@@ -14,13 +14,14 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from etcdops import layout
+from etcdops import layout, transport
 from etcdops.config import Config, Member
 from etcdops.etcd import default_settings
 from etcdops.facts import TRUST, HostFacts, fingerprints, parse_conf
 from etcdops.keystore import MemberPki
 from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, TakenOver, User
 from etcdops.release import architecture
+from etcdops.transport import Stage
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Want:
     """All that the desired state of one host follows from.
 
     ``token`` is this incarnation's; ``pki`` is None on a plain-http cluster.  ``joining``: a cluster is there already
-    when this member first starts.
+    when this member first starts.  ``stage``: where to bring the transport; None: it stays where it is.
     """
 
     config: Config
@@ -37,6 +38,12 @@ class Want:
     token: str
     pki: MemberPki | None = None
     joining: bool = False
+    stage: Stage | None = None
+
+    @property
+    def transport(self) -> Stage:
+        """How this member is to talk to clients and peers."""
+        return transport.kept(self.facts, self.config.cluster.tls) if self.stage is None else self.stage
 
 
 def install(want: Want) -> list[Resource]:
@@ -144,19 +151,18 @@ def identity(want: Want) -> dict[str, Any]:
 
 def etcd_conf(want: Want, unit: bytes) -> bytes:
     """etcd.conf of one member, right for the release that config.yaml names."""
-    cluster, member = want.config.cluster, want.member
-    scheme = "https" if want.pki else "http"
-    client_url = member.url(scheme, layout.CLIENT_PORT)
+    cluster, members, member, stage = want.config.cluster, want.config.members, want.member, want.transport
+    hosts = (member, member.model_copy(update={"address": "127.0.0.1"}))
     own = {name: _flag_value(value) for name, value in cluster.settings.items()}
     return render(
         "etcd.conf.j2",
         member=member,
-        tls=want.pki is not None,
+        stage=stage,
         minor=cluster.minor,
-        peer_url=member.url(scheme, layout.PEER_PORT),
-        client_url=client_url,
-        loopback_url=f"{scheme}://127.0.0.1:{layout.CLIENT_PORT}",
-        initial_cluster=",".join(f"{each.name}={each.url(scheme, layout.PEER_PORT)}" for each in want.config.members),
+        peer_url=member.url(stage.peers, layout.PEER_PORT),
+        client_urls=[host.url(scheme, layout.CLIENT_PORT) for host in hosts for scheme in stage.clients],
+        advertised_urls=[member.url(scheme, layout.CLIENT_PORT) for scheme in stage.advertised],
+        initial_cluster=",".join(f"{each.name}={each.url(stage.peers, layout.PEER_PORT)}" for each in members),
         token=want.token,
         state="existing" if want.joining or identity(want) else "new",
         settings={**default_settings(cluster.version), **own},
@@ -174,8 +180,10 @@ def needs_restart(want: Want) -> str:
     if facts.running_version != version:
         return f"etcd {facts.running_version or 'of another source'} -> {version}"
     unit = _unit(want)
-    asked = etcd_conf(want, unit) + (_trust(want.pki) or b"" if want.pki else b"")
+    asked = etcd_conf(want, unit) + (_trust(want.pki) or b"" if want.pki and want.transport else b"")
     new, old = (_effective(settings) for settings in (parse_conf(asked.decode()), facts.running))
+    if want.transport is Stage.PLAIN:  # which CAs a change of the transport has brought is nothing to it
+        old = {name: value for name, value in old.items() if name not in TRUST.values()}
     names = sorted(name for name in new.keys() | old.keys() if new.get(name) != old.get(name))
     flags = [name.removeprefix("ETCD_").lower().replace("_", "-") for name in names if name.startswith("ETCD_")]
     return ", ".join(flags) or ("unit or CA changed" if names else "")

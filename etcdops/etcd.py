@@ -103,6 +103,7 @@ class View:
     unsettled: str = ""  # the id of a restore that was cut short on its host, and neither completed nor undone
     schedule: str = ""  # of backups on its host, and the newest of them: see ``schedule.installed``
     backup: str = ""
+    listens: str = ""  # what its process was started with about that: see ``transport.of_view``
 
     @property
     def leads(self) -> bool:
@@ -159,6 +160,7 @@ def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> Vie
         certificate=answers.get("certificate", ""),
         schedule=answers.get("schedule", ""),
         backup=answers.get("backup", ""),
+        listens=answers.get("listens", ""),
     )
 
 

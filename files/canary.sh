@@ -1,13 +1,14 @@
 # A client that writes to the cluster, one write after the other, until its standard input ends: it is a canary.
 #   $1 the endpoints of all members  $2 the key that it writes  $3 seconds between two writes
+#   $4 endpoints to go over to, as a client does while the transport changes: at the first line on standard input
 #   the rest: keys that hosts have left which were lost; they are deleted at the end, too
 # A line for each write, in hundredths of a second:
 #   ok | failed <tab> when it ended, since boot <tab> how long it took <tab> how many tries <tab> why the last one failed
 # At its end the key is deleted, and told how often it was written: version <tab> N.
 client() { $CLIENT --command-timeout=2s --dial-timeout=2s "$@"; }
 CLIENT=$(printf %s "$CLIENT" | sed "s|--endpoints=[^ ]*|--endpoints=$1|")
-key=$2 pause=$3 lease='' granted=0 number=0 over=''
-shift 3
+key=$2 pause=$3 next=$4 lease='' granted=0 number=0 over=''
+shift 4
 limit=1000 # hundredths of a second after which a write that nobody acknowledges has failed
 
 up() { read -r now _ </proc/uptime && now=${now%.*}${now#*.}; }
@@ -35,8 +36,12 @@ end() {
 trap 'end "$@"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 trap 'over=1' USR1
+trap 'CLIENT=$(printf %s "$CLIENT" | sed "s|--endpoints=[^ ]*|--endpoints=$next|")' USR2
 exec 3<&0 </dev/null
-{ cat <&3 >/dev/null; kill -USR1 $$; } & # also when the connection breaks
+{
+    ! read -r _ <&3 || { kill -USR2 $$ && cat <&3 >/dev/null; }
+    kill -USR1 $$
+} & # also when the connection breaks
 
 while [ -z "$over" ]; do
     number=$((number + 1)) tries=0 outcome='' why=''

@@ -13,8 +13,7 @@ pair=$ssl/client
 ENDPOINT=$(started ETCD_ADVERTISE_CLIENT_URLS) # not the loopback one: a certificate that was brought need not cover it
 ENDPOINT=${ENDPOINT%%,*}
 SECURE="--cacert=$ssl/ca.pem --cert=$pair.pem --key=$pair-key.pem"
-case $ENDPOINT in http:*) SECURE= ;; esac
-[ -e $pair.pem ] || SECURE=
+[ -e $pair.pem ] || SECURE= # with http they do nothing
 if [ -n "$service" ]; then # it was adopted, and has certificates of its own until deploy takes it over
     adopted() { sed -n "s/^$1=//p" /etc/etcd/adopted.conf; }
     ENDPOINT=$(adopted ENDPOINT) SECURE=$(adopted SECURE) PATH=$PATH:$(adopted BIN_DIR)

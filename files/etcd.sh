@@ -1,5 +1,5 @@
 # What the etcd on this host says of itself and its cluster, asked through its own endpoint.
-#   QUERIES  any of: health status members; each asked at the same time as the others
+#   QUERIES  any of: health status members; each asked at the same time as the others; listens: which needs no etcd
 #   WAIT     seconds that one answer may take
 CLIENT=${CLIENT:-etcdctl}
 [ -x "$(command -v "${CLIENT%% *}")" ] || QUERIES=
@@ -25,6 +25,11 @@ if [ -n "$QUERIES" ]; then
         health) words='endpoint health' ;;
         status) words='endpoint status' ;;
         members) words='member list' ;;
+        listens)
+            env=$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep '^ETCD_LISTEN_')
+            put "answer${tab}listens" "$(echo "$env" | base64 -w0)"
+            continue
+            ;;
         *) continue ;;
         esac
         # shellcheck disable=SC2086 # words, on purpose
@@ -32,6 +37,7 @@ if [ -n "$QUERIES" ]; then
     done
     wait
     for query in $QUERIES; do
+        [ -e "$answers/$query" ] || continue
         put "answer$tab$query" "$(base64 -w0 <"$answers/$query")"
         put "complaint$tab$query" "$(base64 -w0 <"$answers/$query.err")"
     done

@@ -14,6 +14,7 @@ from etcdops.guards.host import (
     adopted,
     cut_short,
     other_member,
+    other_release,
     other_way,
     still_there,
     strangers,
@@ -28,6 +29,7 @@ __all__ = [
     "Facts",
     "adopted",
     "bad_release",
+    "beneath_a_crossing",
     "beneath_a_restore",
     "beneath_an_upgrade",
     "check",
@@ -64,6 +66,19 @@ def beneath_an_upgrade(config: Config, facts: Facts) -> list[Refused]:
     for member in config.members:
         fact = facts[member.name]
         found += [*unfit(config, member, fact), *other_way(config, member, fact), *adopted(fact)]
+    return [*found, *_together(config, facts)]
+
+
+def beneath_a_crossing(config: Config, facts: Facts) -> list[Refused]:
+    """The same for a run that changes the transport, which may have been begun."""
+    found: list[Refused] = []
+    for member in config.members:
+        fact = facts[member.name]
+        found += [*unfit(config, member, fact), *other_release(config, member, fact), *adopted(fact)]
+        found += [cut_short(fact)] if fact.barred else []
+        if not fact.has_data:
+            hint = "inv deploy makes a cluster, by cluster.tls with TLS or without"
+            found.append(Refused("no member has ever run here", host=member.name, hint=hint))
     return [*found, *_together(config, facts)]
 
 

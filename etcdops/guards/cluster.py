@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from etcdops import etcd, layout
-from etcdops.config import Config
+from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts
-from etcdops.guards.host import ASIDE, installed, is_plain, is_strange, other_member
+from etcdops.guards.host import ASIDE, installed, is_strange, other_member
 
 CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
 
@@ -96,8 +96,8 @@ def emptied(config: Config, facts: Facts) -> Iterator[Refused]:
         fact = facts.get(member.name)
         if fact is None or fact.has_data or fact.identity or fact.is_running:
             continue
-        url = member.url("https" if config.cluster.tls else "http", layout.PEER_PORT)
-        known = next((each for each in live or () if url in each.peer_urls or each.name == member.name), None)
+        at = _place(member)
+        known = next((each for each in live or () if at in _places(each) or each.name == member.name), None)
         if known and known.started:
             yield Refused(
                 "is a member of the running cluster, but has no data here: it was lost with the disk or the host",
@@ -114,12 +114,11 @@ def emptied(config: Config, facts: Facts) -> Iterator[Refused]:
 
 
 def _ours(config: Config, facts: Facts) -> list[HostFacts]:
-    """Hosts of this cluster; one of another cluster, or of another transport, has a finding of its own."""
+    """Hosts of this cluster; one of another cluster, or with an etcd that is not ours, has a finding of its own."""
     return [
         fact
         for fact in facts.values()
-        if fact.identity.get("cluster", config.cluster.name) == config.cluster.name
-        and is_plain(fact) != config.cluster.tls
+        if fact.identity.get("cluster", config.cluster.name) == config.cluster.name and not is_strange(fact)
     ]
 
 
@@ -135,13 +134,13 @@ def membership(config: Config, facts: Facts) -> Iterator[Refused]:
     if live is None:
         yield from _initial(config, facts)
         return
-    scheme = "https" if config.cluster.tls else "http"
-    urls = {member.url(scheme, layout.PEER_PORT): member.name for member in config.members}
+    owners = {_place(member): member.name for member in config.members}
     for each in live:
-        name = each.name or next((urls[url] for url in each.peer_urls if url in urls), "")
-        expected = next((url for url, owner in urls.items() if owner == name), "")
+        places = _places(each)
+        name = each.name or next((owners[place] for place in places if place in owners), "")
+        expected = next((place for place, owner in owners.items() if owner == name), "")
         if not expected and any(
-            urls.get(url) in facts and facts[urls[url]].identity.get("name") == each.name for url in each.peer_urls
+            owners.get(place) in facts and facts[owners[place]].identity.get("name") == each.name for place in places
         ):
             continue  # renamed in config.yaml: what its own host says is enough
         if not expected:
@@ -151,15 +150,24 @@ def membership(config: Config, facts: Facts) -> Iterator[Refused]:
                 "not in config.yaml",
                 hint=f"{add}; only if it is to go for good: inv remove-member {each.name or f'{each.id:x}'}",
             )
-        elif expected not in each.peer_urls:
+        elif expected not in places:
             yield Refused(
                 f"the running cluster knows it at {', '.join(each.peer_urls)}, config.yaml at {expected}",
                 host=name,
                 hint=f"put the old address back into config.yaml; or, if its host has moved: inv move-member {name} "
                 f"--address={config.member(name).address}",
             )
-    known = {each.name for each in live} | {urls[url] for each in live for url in each.peer_urls if url in urls}
+    known = {each.name for each in live} | {owners.get(place, "") for each in live for place in _places(each)}
     yield from _unknown([member.name for member in config.members if member.name not in known])
+
+
+def _place(member: Member) -> str:
+    """Where its peers find a member: a peer URL but for its scheme, which a change of the transport changes."""
+    return member.url("", layout.PEER_PORT).removeprefix("://")
+
+
+def _places(member: ClusterMember) -> list[str]:
+    return [url.partition("://")[2] for url in member.peer_urls]
 
 
 def _half(member: ClusterMember) -> bool:
@@ -169,10 +177,10 @@ def _half(member: ClusterMember) -> bool:
 
 def _initial(config: Config, facts: Facts) -> Iterator[Refused]:
     """While the cluster is down, the members that it was set up with are the ones that it will look for."""
-    scheme = "https" if config.cluster.tls else "http"
-    wanted = {f"{member.name}={member.url(scheme, layout.PEER_PORT)}" for member in config.members}
+    wanted = {f"{member.name}={_place(member)}" for member in config.members}
     for fact in _ours(config, facts):
-        known = set(filter(None, fact.conf.get("ETCD_INITIAL_CLUSTER", "").split(",")))
+        told = filter(None, fact.conf.get("ETCD_INITIAL_CLUSTER", "").split(","))
+        known = {f"{name}={url.partition('://')[2]}" for name, _, url in (each.partition("=") for each in told)}
         if fact.has_data and known and known != wanted:
             shown = ", ".join(sorted(known ^ wanted))
             yield Refused(

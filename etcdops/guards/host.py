@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from etcdops import layout
+from etcdops import layout, transport
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.facts import HostFacts, fingerprints
@@ -87,11 +87,24 @@ def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refu
         )
     if is_strange(facts) or not (facts.is_running or facts.has_data):
         return
-    if (facts.adopted or facts.running or facts.conf) and is_plain(facts) == config.cluster.tls:
-        was, will = ("TLS", "plain http") if not config.cluster.tls else ("plain http", "TLS")
+    if (found := transport.stage(facts)) is not None and not transport.agrees(found, config.cluster.tls):
+        will, task, before = ("TLS", "enable", "false") if config.cluster.tls else ("plain http", "disable", "true")
+        was = "plain http" if config.cluster.tls else "TLS"
         yield finding(
             f"runs with {was}, and config.yaml asks for {will}",
-            f"set cluster.tls: {str(not config.cluster.tls).lower()}; deploy does not change the transport",
+            f"inv {task}-tls changes that, one member at a time; or set cluster.tls: {before}, as it was",
+        )
+    else:
+        yield from torn(facts)
+
+
+def torn(facts: HostFacts) -> Iterator[Refused]:
+    """A member that the others dial by another scheme than it listens with."""
+    if transport.is_torn(facts):
+        yield Refused(
+            "a change of the transport was cut short: the others reach it by another scheme than it listens with",
+            host=facts.name,
+            hint="inv enable-tls finishes it, inv disable-tls takes it back",
         )
 
 
@@ -118,13 +131,6 @@ def installed(facts: HostFacts) -> str:
     """The release that runs there, else the one that will; '' where that is not known."""
     current = facts.paths.get(layout.CURRENT)
     return facts.running_version or (current.target if current else "")
-
-
-def is_plain(facts: HostFacts) -> bool:
-    """Whether the etcd that runs there, or will on the data there, speaks plain http."""
-    if facts.adopted and not facts.is_ours:
-        return facts.adopted.get("ENDPOINT", "").startswith("http:")
-    return (facts.running or facts.conf).get("ETCD_LISTEN_CLIENT_URLS", "").startswith("http:")
 
 
 def other_member(config: Config, facts: HostFacts) -> Iterator[Refused]:

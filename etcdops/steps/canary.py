@@ -27,8 +27,10 @@ DAY = 86400.0  # seconds
 class Canary:
     """Writes on one host after the other, as long as they answer, until it is stopped."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, schemes: tuple[str, str] | None = None) -> None:
         self._run = run
+        self._schemes = schemes
+        self._over = threading.Event()  # to the second of them
         self._stop = threading.Event()
         self._first = threading.Event()
         self._lock = threading.Lock()
@@ -64,6 +66,10 @@ class Canary:
         self._stop.set()
         self._thread.join(END)
 
+    def change_over(self) -> None:
+        """Go over to the second of its schemes, which all members speak by now; as an operator's clients do."""
+        self._over.set()
+
     def report(self, silence: float = 0.0) -> Report:
         """What it has noticed so far; ``silence``: the seconds since it was last heard of."""
         with self._lock:
@@ -72,8 +78,8 @@ class Canary:
 
     def _fly(self) -> None:
         script = layout.script("client", "canary")
-        scheme = "https" if self._run.config.cluster.tls else "http"
-        endpoints = ",".join(each.url(scheme, layout.CLIENT_PORT) for each in self._run.config.members)
+        usual = "https" if self._run.config.cluster.tls else "http"
+        now, later = (self._endpoints(each) for each in self._schemes or (usual, usual))
         keys: list[str] = []  # of hosts that were lost
         while not self._stop.is_set():
             for name in self._run.names:
@@ -83,9 +89,10 @@ class Canary:
                 try:
                     self._run.fleet[name].client(
                         script,
-                        endpoints,
+                        later if self._over.is_set() else now,
                         key,
                         str(PAUSE),
+                        later,
                         *keys[-10:],
                         stdin=self._until_stopped(),
                         relay=(flight.take, flight.complain),
@@ -98,9 +105,14 @@ class Canary:
                 if self._stop.wait(PAUSE):
                     return
 
+    def _endpoints(self, scheme: str) -> str:
+        return ",".join(each.url(scheme, layout.CLIENT_PORT) for each in self._run.config.members)
+
     def _until_stopped(self) -> Iterator[bytes]:
+        told = False
         while not self._stop.wait(0.2):
-            yield b""
+            yield b"over\n" if self._over.is_set() and not told else b""
+            told = self._over.is_set()
 
     def note(self, write: Write, flight: list[Write]) -> None:
         """A write came to its end."""
@@ -150,15 +162,16 @@ class Flight:
 
 
 @contextmanager
-def alongside(run: Run) -> Iterator[Canary | None]:
+def alongside(run: Run, schemes: tuple[str, str] | None = None) -> Iterator[Canary | None]:
     """A canary while the block runs, where one is wanted; the run's safe points look after it.
 
-    Its report is told at the end, whatever the end is.
+    Its report is told at the end, whatever the end is.  ``schemes``: what it speaks, and what after a change-over; else
+    what config.yaml says.
     """
     if not run.max_gap or run.dry_run:
         yield None
         return
-    canary = Canary(run)
+    canary = Canary(run, schemes)
     canary.start()
     before, run.safe_point = run.safe_point, canary.check
     try:

@@ -30,7 +30,7 @@ def require_tls(run: Run) -> None:
     if not run.config.cluster.tls:
         raise UsageError(
             f"{run.config.path}: cluster.tls is false, and a plain-http cluster has no certificates",
-            hint="set cluster.tls: true",
+            hint="inv enable-tls brings a running cluster to TLS; for one that is still to be: cluster.tls: true",
         )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from etcdops import desired, gate, guards, layout
+from etcdops import desired, gate, guards, layout, transport
 from etcdops.desired import Want
 from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
@@ -75,8 +75,8 @@ def converge(run: Run, steps: tuple[str, ...]) -> None:
     if run.dry_run:
         rehearse(run, decision)
         return
-    if "distribute" in steps and run.config.cluster.tls:
-        delivery.issue(run)
+    if "distribute" in steps and transport.certified(facts.values(), run.config.cluster.tls):
+        delivery.issue(delivery.secured(run))
         decision = decide(run, facts, steps)
     run.decided(decision.told(run.config.pki.dir))
     _act(run, decision)
@@ -96,7 +96,7 @@ def survey(run: Run) -> dict[str, HostFacts]:
 def decide(run: Run, facts: Mapping[str, HostFacts], steps: tuple[str, ...]) -> Decision:
     """What to do on each host and to the cluster.  Reads the PKI folder; changes nothing."""
     certificates: Sequence[Item] = ()
-    if "distribute" in steps and run.config.cluster.tls:
+    if "distribute" in steps and transport.certified(facts.values(), run.config.cluster.tls):
         certificates = [item for item in _planned(run) if item.action != "keep"]
     incarnation = token(run.config, facts)
     wants = delivery.wants(run, facts, incarnation)

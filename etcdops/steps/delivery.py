@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from etcdops import apply, desired, gate, layout
+from etcdops import apply, desired, gate, layout, transport
 from etcdops.desired import Want
 from etcdops.errors import Refused
 from etcdops.etcd import View
@@ -27,11 +27,17 @@ def wants(run: Run, facts: Mapping[str, HostFacts], incarnation: str) -> dict[st
             member,
             facts[member.name],
             incarnation,
-            run.keystore.member_files(member, now) if tls else None,
+            run.keystore.member_files(member, now) if transport.kept(facts[member.name], tls) else None,
         )
         for member in run.config.members
         if member.name in facts
     }
+
+
+def secured(run: Run, tls: bool = True) -> Run:
+    """The run as it is with this ``cluster.tls``."""
+    config = run.config
+    return run.under(config.model_copy(update={"cluster": config.cluster.model_copy(update={"tls": tls})}))
 
 
 def issue(run: Run) -> None:

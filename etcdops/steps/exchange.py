@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Self
 
-from etcdops import atomic, desired, gate, restoration
+from etcdops import atomic, desired, gate, restoration, transport
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.plan import Change, Directory, Release, User, diff
@@ -65,7 +65,10 @@ class Exchange:
             name: replace(fact, identity={}, view=View(), unit=replace(fact.unit, active="inactive", pid=0))
             for name, fact in before.facts.items()
         }
-        wants = delivery.wants(run, bare, order.token)
+        wants = {
+            name: replace(want, stage=transport.anew(want.facts, config.cluster.tls))
+            for name, want in delivery.wants(run, bare, order.token).items()
+        }
         changes = {name: diff(desired.resources(want, ALL_STEPS), before.facts[name]) for name, want in wants.items()}
         return cls(run, before, source, order, changes)
 

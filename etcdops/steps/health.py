@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from etcdops import gate, rollout, rotation, schedule, succession
+from etcdops import gate, rollout, rotation, schedule, succession, transport
 from etcdops.config import Member
 from etcdops.errors import HostsFailed, OpsError, Unhealthy, UsageError
 from etcdops.etcd import EndpointStatus, View
@@ -64,7 +64,7 @@ def _complaint(view: View | OpsError) -> str:
 
 def status(run: Run) -> None:
     """Role, version, size, lag, alarms and certificates of every member."""
-    views = run.fleet.map(lambda host: gate.ask(host, "health status members", "schedule"))
+    views = run.fleet.map(lambda host: gate.ask(host, "health status members listens", "schedule"))
     head = max((view.status.index for view in views.values() if isinstance(view, View) and view.status), default=0)
     rows = [_status(member, views[member.name], head) for member in run.config.members]
     verdict = gate.judge(run.config, views)
@@ -76,6 +76,8 @@ def status(run: Run) -> None:
     verdict = gate.Verdict((*verdict.reasons, *unsettled))
     backup = schedule.judge({name: view for name, view in views.items() if isinstance(view, View)})
     cas = _rotation(run)
+    stages = {name: transport.of_view(view) for name, view in views.items() if isinstance(view, View)}
+    standing = transport.standing(stages, run.config.cluster.tls)
     document = {"cluster": run.config.cluster.name, "healthy": bool(verdict), "reasons": verdict.reasons}
     run.emit(
         {
@@ -83,8 +85,11 @@ def status(run: Run) -> None:
             "members": rows,
             "backup": _backup(backup) if backup else None,
             "ca_rotation": cas.document if cas else None,
+            "transport": str(standing).removeprefix("transport: ") if standing else None,
         },
-        lambda: _show_status(run, rows, [str(backup or ""), f"{cas}; {rotation.GO_ON}" if cas else ""]),
+        lambda: _show_status(
+            run, rows, [str(backup or ""), f"{cas}; {rotation.GO_ON}" if cas else "", str(standing or "")]
+        ),
     )
     _verdict(views, [*verdict.reasons, *(backup.reasons if backup else ())])
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from etcdops import desired, gate, guards, layout, membership
+from etcdops import desired, gate, guards, layout, membership, transport
 from etcdops.config import Member
 from etcdops.configedit import Edit
 from etcdops.desired import Want
@@ -97,7 +97,9 @@ class Join:
     def _want(self, fact: HostFacts) -> Want:
         config, now = self.run.config, datetime.now(UTC)
         pki = self.run.keystore.member_files(self.member, now) if config.cluster.tls else None
-        return Want(config, self.member, fact, self.token, pki, joining=True)
+        others = (each for name, each in self.found.facts.items() if name != self.name)
+        stage = transport.beside(others, config.cluster.tls)
+        return Want(config, self.member, fact, self.token, pki, joining=True, stage=stage)
 
     def lines(self) -> list[str]:
         """What happens, a line each; the same for --dry-run and for a real run."""

@@ -218,13 +218,13 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(serving, serving("etcd02", running=PLAIN)),
         ["etcd02: runs with plain http, and config.yaml asks for TLS; "
-         "set cluster.tls: false; deploy does not change the transport"],
+         "inv enable-tls changes that, one member at a time; or set cluster.tls: false, as it was"],
     ),
     "plain http wanted, TLS runs: that says it all": (
         config(tls=False),
         three(serving),
         [f"{name}: runs with TLS, and config.yaml asks for plain http; "
-         "set cluster.tls: true; deploy does not change the transport" for name in NAMES],
+         "inv disable-tls changes that, one member at a time; or set cluster.tls: true, as it was" for name in NAMES],
     ),
     "a member of another cluster has no say in who is a member": (
         config(),
@@ -271,7 +271,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         config(),
         three(lambda name: down(name, conf={**PLAIN, "ETCD_INITIAL_CLUSTER_TOKEN": TOKEN})),
         [f"{name}: runs with plain http, and config.yaml asks for TLS; "
-         "set cluster.tls: false; deploy does not change the transport" for name in NAMES],
+         "inv enable-tls changes that, one member at a time; or set cluster.tls: false, as it was" for name in NAMES],
     ),
     "other members, the cluster is down": (
         config(),
@@ -279,7 +279,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
             "ETCD_INITIAL_CLUSTER_TOKEN": TOKEN,
             "ETCD_INITIAL_CLUSTER": ",".join(f"{each}=https://{address(each)}:2380" for each in NAMES[:2]),
         })),
-        [f"{name}: has data of a cluster with other members than config.yaml (etcd03=https://192.0.2.13:2380); "
+        [f"{name}: has data of a cluster with other members than config.yaml (etcd03=192.0.2.13:2380); "
          "put the members back as they were and start the cluster; they change while it runs" for name in NAMES],
     ),
     "down to a bad release": (
@@ -403,7 +403,7 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         three(lambda name: serving(
             name, view=members(*map(member, NAMES[:2]), member("etcd03", peer_urls=("https://192.0.2.99:2380",)))
         )),
-        ["etcd03: the running cluster knows it at https://192.0.2.99:2380, config.yaml at https://192.0.2.13:2380; "
+        ["etcd03: the running cluster knows it at https://192.0.2.99:2380, config.yaml at 192.0.2.13:2380; "
          "put the old address back into config.yaml; or, if its host has moved: "
          "inv move-member etcd03 --address=192.0.2.13"],
     ),
