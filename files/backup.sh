@@ -35,13 +35,17 @@ period=$(((now - ETCDOPS_OFFSET + ETCDOPS_EVERY / 2) / ETCDOPS_EVERY))
 left=$((period % voters))
 while IFS='|' read -r id state name _ urls is_learner; do
     [ "$state$is_learner" = startedfalse ] || continue
-    [ $left != 0 ] || turn=$id turn_name=$name turn_url=${urls%%,*}
+    [ $left != 0 ] || turn=$id turn_name=$name turn_urls=$urls
     left=$((left - 1))
 done <<END
 $members
 END
 if [ "$turn" != "$me" ]; then
     [ "$leader" = "$me" ] || pass "it is $turn_name's turn"
+    turn_url=${turn_urls%%,*} # it may speak http and https; authentication may want a certificate
+    for url in $(echo "$turn_urls" | tr , ' '); do
+        case $url in "${ETCDCTL_ENDPOINTS%%:*}":*) turn_url=$url ;; esac
+    done
     # Not `endpoint health`: that says no under an alarm such as NOSPACE, too.
     ! ETCDCTL_ENDPOINTS=$turn_url timeout 15 etcdctl get etcdops --keys-only >/dev/null 2>&1 || pass "it is $turn_name's turn"
     echo "$turn_name, whose turn it is, does not answer: its leader stands in"

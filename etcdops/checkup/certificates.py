@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from etcdops import guards, layout, rotation
+from etcdops import guards, layout, rotation, transport
 from etcdops.checkup.exam import ON_DISK
 from etcdops.checkup.findings import Finding, Picture, refused
 from etcdops.config import Member
 from etcdops.pkifolder import CLIENTS, PEERS
+from etcdops.transport import Stage
 
 if TYPE_CHECKING:
     from etcdops.certificate import CertInfo
@@ -25,7 +26,7 @@ def on_disk(picture: Picture) -> Iterator[Finding]:
     """Certificates and CAs on a host that have ended, or will soon, or are not for its address."""
     for member in picture.config.members:
         exam = picture.seen.get(member.name)
-        if exam is None:
+        if exam is None or transport.stage(exam.facts) is Stage.PLAIN:  # what lies there is not used
             continue
         for path, pem in exam.pairs.items():
             info = _read(pem)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from etcdops import layout
+from etcdops import layout, transport
 from etcdops.checkup import metrics
 from etcdops.checkup.metrics import Metrics
 from etcdops.config import Config, Member
@@ -20,6 +20,7 @@ from etcdops.errors import HostError
 from etcdops.facts import HostFacts, ask, decode, fields
 from etcdops.handshake import Served, look, stream, words
 from etcdops.ssh import Host, Stream
+from etcdops.transport import HTTPS
 
 PATIENCE = 2  # seconds until a port that says nothing counts as one that a firewall drops
 LARGEST = 16 << 20  # bytes of metrics
@@ -64,7 +65,7 @@ def examine(host: Host, config: Config, also: tuple[str, ...]) -> Exam:
     if not exam.facts.is_running:
         return exam
     figures, unseen = _figures(host, exam.facts, time.time() + exam.facts.clock[1])
-    served = _ports(host, config, member) if config.cluster.tls else {}
+    served = _ports(host, config, member, exam.facts)
     return replace(exam, metrics=figures, unseen=unseen, served=served)
 
 
@@ -120,10 +121,12 @@ def _figures(host: Host, facts: HostFacts, now: float) -> tuple[Metrics | None, 
     return metrics.parse(body.decode(errors="replace"), now), ""
 
 
-def _ports(host: Host, config: Config, member: Member) -> dict[int, Served]:
-    """What each port shows to one who comes with the operator's, or the member's own, certificate."""
-    folder = config.resolve(config.pki.dir)
-    pairs = {layout.CLIENT_PORT: folder / "client", layout.PEER_PORT: folder / "members" / member.name / "peer"}
+def _ports(host: Host, config: Config, member: Member, facts: HostFacts) -> dict[int, Served]:
+    """What each port with TLS shows to one who comes with the operator's, or the member's own, certificate."""
+    folder, stage = config.resolve(config.pki.dir), transport.kept(facts, config.cluster.tls)
+    pairs = {layout.CLIENT_PORT: folder / "client"} if HTTPS in stage.clients else {}
+    if stage.peers == HTTPS:
+        pairs[layout.PEER_PORT] = folder / "members" / member.name / "peer"
     return {port: look(host, member.address, port, stem) for port, stem in pairs.items()}
 
 

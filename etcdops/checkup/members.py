@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from etcdops import desired, etcd, gate, guards, layout
+from etcdops import desired, etcd, gate, guards, layout, transport
 from etcdops.checkup.findings import Finding, Picture, refused, told
 from etcdops.database import MIB, Database, quota, too_full
 from etcdops.etcd import EndpointStatus
@@ -62,6 +62,24 @@ def membership(picture: Picture) -> Iterator[Finding]:
 def agreed(picture: Picture) -> str:
     lists = [view.members for view in picture.views.values() if view.members]
     return f"{len(lists[0])} voters, and {len(lists)} members say so" if lists else ""
+
+
+def transported(picture: Picture) -> Iterator[Finding]:
+    """Members between plain http and TLS, and those that the others dial in another way than they listen."""
+    for fact in picture.facts.values():
+        yield from refused(guards.torn(fact))
+    found = transport.standing(_stages(picture), picture.config.cluster.tls)
+    if found:
+        yield Finding("note" if found.rests else "warning", found.what, hint=found.hint)
+
+
+def talks(picture: Picture) -> str:
+    found = {str(stage) for stage in _stages(picture).values() if stage is not None}
+    return " and ".join(sorted(found))
+
+
+def _stages(picture: Picture) -> dict[str, transport.Stage | None]:
+    return {name: transport.stage(fact) for name, fact in picture.facts.items()}
 
 
 def leader(picture: Picture) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ DOCTOR = (
     Rule("service", members.service, members.serving),
     Rule("boot", members.boot, members.enabled),
     Rule("membership", members.membership, members.agreed),
+    Rule("transport", members.transported, members.talks),
     Rule("leader", members.leader, members.leads),
     Rule("lag", members.lag, members.behind),
     Rule("alarms", members.alarms, members.quiet),

@@ -211,5 +211,8 @@ def _close(run: Run, decision: Decision, steps: tuple[str, ...], views: gate.Vie
             raise Unhealthy("; ".join(verdict.reasons), hint="inv status")
         text += f": {len(views)} members healthy, etcd {run.config.cluster.version}"
     run.ui.result(text)
+    stages = {name: transport.stage(fact) for name, fact in decision.facts.items()}
+    if standing := transport.standing(stages, run.config.cluster.tls):
+        run.ui.line(str(standing))
     for name, why in decision.restart_due.items():
         run.ui.warn(f"{name} runs with the old configuration still ({why}); inv restart")

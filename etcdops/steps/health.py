@@ -131,7 +131,7 @@ def _status(member: Member, view: View | OpsError, head: int) -> dict[str, Any]:
     if view.status:
         row |= _figures(view.status, head)
         row["errors"] += [error for error in view.status.errors if error not in row["errors"]]
-    if view.certificate:
+    if view.certificate and transport.of_view(view) is not transport.Stage.PLAIN:
         row["certificate_days_left"] = _days_left(view.certificate)
     return row
 

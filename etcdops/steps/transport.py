@@ -17,7 +17,7 @@ from etcdops.checkup import doors
 from etcdops.config import Config
 from etcdops.credentials import PASSWORD
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
@@ -87,7 +87,9 @@ class Crossing:
         facts = _gather(run)
         guards.refuse(guards.beneath_a_crossing(run.config, facts))
         crossing = cls(run, goal, facts, _fallen(run, facts))
-        guards.refuse(crossing._pending())
+        guards.refuse([*crossing._pending(), *crossing._strangers()])
+        if run.config.cluster.tls != crossing.tls:
+            configedit.change_tls(run.config, crossing.tls)  # says now what would keep it from being written
         if len(run.names) == 2 and crossing.passes:
             raise Refused(
                 "of two members none can be restarted while the other serves",
@@ -153,6 +155,12 @@ class Crossing:
                     f"a restart would bring more than the transport: {why}", host=name, hint="inv deploy first"
                 )
 
+    def _strangers(self) -> Iterator[Refused]:
+        """A pki.dir of another cluster; what lies unused on the hosts of a plain one is replaced."""
+        if self.tls:
+            for want in (self._want(name, stage) for name, stage in self.stages.items() if stage):
+                yield from guards.strangers(want.facts, want.pki) if want.pki else ()
+
     @property
     def _done(self) -> bool:
         run = self.run
@@ -213,7 +221,6 @@ class Crossing:
         if not self.tls:
             return {}
         wants = {name: self._want(name, Stage.BOTH) for name in self.facts}
-        guards.refuse(each for want in wants.values() if want.pki for each in guards.strangers(want.facts, want.pki))
         return {name: diff(desired.resources(want, ("distribute",)), want.facts) for name, want in wants.items()}
 
     def _certify(self) -> None:

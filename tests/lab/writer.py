@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import ssl
 import threading
 import time
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,14 +22,17 @@ PREFIX = "/written/"
 class Writer:
     """Writes on a thread of its own while the block runs; a write that failed is tried again elsewhere.
 
-    ``fresh``: it shakes hands anew for each write, with what lies in pki.dir then.
+    ``fresh``: it shakes hands anew for each write, with what lies in pki.dir then.  With both ``schemes`` it is one that
+    somebody moves from one to the other: where one gets no answer, it tries the other.
     """
 
-    def __init__(self, project: Project, *, fresh: bool = False) -> None:
+    def __init__(self, project: Project, schemes: Sequence[str] = (), *, fresh: bool = False) -> None:
         self._pki = project.folder / "pki"
         self._addresses = [member["address"] for member in project.config["members"]]
         self._fresh = fresh
-        self._tls = self._context() if project.config["cluster"]["tls"] else None
+        usual = "https" if project.config["cluster"]["tls"] else "http"
+        self._schemes = {address: list(schemes or (usual,)) for address in self._addresses}  # the one that worked last
+        self.spoken: Counter[str] = Counter()  # writes by each scheme
         self.failures: list[str] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
@@ -48,7 +53,13 @@ class Writer:
         body = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
         lost = {}
         for address in set(self._addresses) - set(without):
-            found = self._post(self._connect(address), "/v3/kv/range", body).get("kvs", ())
+            for _ in self._schemes[address]:
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    found = self._post(self._connect(address), "/v3/kv/range", body).get("kvs", ())
+                    break
+                self._schemes[address].reverse()
+            else:
+                raise AssertionError(f"{address} does not answer")
             lost[address] = set(self.acknowledged) - {base64.b64decode(each["key"]).decode() for each in found}
         return {address: keys for address, keys in lost.items() if keys}
 
@@ -59,15 +70,18 @@ class Writer:
             number += 1
             address, key = self._addresses[number % len(self._addresses)], f"{PREFIX}{number:06d}"
             try:
-                connection = open_.setdefault(address, self._connect(address))
+                connection = open_.get(address) or open_.setdefault(address, self._connect(address))
                 self._post(connection, "/v3/kv/put", {"key": _b64(key.encode()), "value": _b64(b"x")})
                 self.acknowledged.append(key)
+                self.spoken[self._schemes[address][0]] += 1
                 if self._fresh:
                     open_.pop(address).close()
                 self._stop.wait(0.005)  # leave the processor to those who are tested
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(repr(error))
-                open_.pop(address).close()
+                if address in open_:
+                    open_.pop(address).close()
+                self._schemes[address].reverse()
                 self._stop.wait(0.02)
 
     def _context(self) -> ssl.SSLContext:
@@ -83,10 +97,9 @@ class Writer:
                 time.sleep(0.01)
 
     def _connect(self, address: str) -> http.client.HTTPConnection:
-        if self._tls is None:
+        if self._schemes[address][0] == "http":
             return http.client.HTTPConnection(address, 2379, timeout=5)
-        tls = self._context() if self._fresh else self._tls
-        return http.client.HTTPSConnection(address, 2379, timeout=5, context=tls)
+        return http.client.HTTPSConnection(address, 2379, timeout=5, context=self._context())
 
     def _post(self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})

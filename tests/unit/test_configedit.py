@@ -377,3 +377,35 @@ def test_another_release_in_a_file(tmp_path: Path) -> None:
     configedit.change_release(config, config.model_copy(update={"cluster": cluster}), replaced).write()
     assert path.read_text() == "cluster: {name: c, version: 3.6.16, settings: {compaction-batch-limit: 9}}\n" + members
     assert configfile.load(path).cluster == cluster
+
+
+TRANSPORT = {
+    "there": ("cluster:\n  name: c\n  tls: false  # for now\n  version: 3.6.16\n", "true",
+              "cluster:\n  name: c\n  tls: true  # for now\n  version: 3.6.16\n"),
+    "in quotes, as YAML takes it": ("cluster: {name: c, version: 3.6.16, 'tls':  off}  # x\n", "true",
+                                    "cluster: {name: c, version: 3.6.16, 'tls':  true}  # x\n"),
+    "left out": ("cluster:\n  # which\n  version: 3.6.16   # now\n  name: c\n", "false",
+                 "cluster:\n  # which\n  version: 3.6.16   # now\n  tls: false\n  name: c\n"),
+    "left out, on one line": ("cluster: {version: '3.6.16', name: c}\n", "false",
+                              "cluster: {version: '3.6.16', tls: false, name: c}\n"),
+    "left out of JSON": ('{"cluster": {"name": "c", "version": "3.6.16"}}', "false",
+                         '{"cluster": {"name": "c", "version": "3.6.16", "tls": false}}'),
+    "left out, with the ends of lines of Windows": ("cluster:\r\n  version: 3.6.16\r\n  name: c\r\n", "false",
+                                                    "cluster:\r\n  version: 3.6.16\r\n  tls: false\r\n  name: c\r\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "value", "after"), TRANSPORT.values(), ids=TRANSPORT.keys())
+def test_another_transport(before: str, value: str, after: str) -> None:
+    assert configedit.secured(before, value) == after
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_another_transport_in_a_file(tmp_path: Path, tls: bool) -> None:
+    path = tmp_path / "config.yaml"
+    text = "# ours\ncluster:\n  name: c  # a name\n  version: 3.6.16\n  tls: {} # see the wiki\n"
+    members = "members:\n  - {name: a, address: 192.0.2.1}  # the only one\n"
+    path.write_text(text.format(str(not tls).lower()) + members)
+    configedit.change_tls(configfile.load(path), tls).write()
+    assert path.read_text() == text.format(str(tls).lower()) + members
+    assert configfile.load(path).cluster.tls is tls

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etcdops import desired, layout
+from etcdops import desired, layout, transport
 from etcdops.config import Config
 from etcdops.desired import Want, quoted
 from etcdops.facts import HostFacts, UnitFact, parse_conf
 from etcdops.keystore import MemberPki
 from etcdops.pki import Pair
 from etcdops.plan import ETCD, ROOT, Directory, Enabled, File, Link, Release, Reloaded, Resource, User, diff
+from etcdops.transport import Stage
 from tests.unit import golden
 from tests.unit.build import (
     CLUSTER_ID,
@@ -102,6 +103,38 @@ def conf(want: Want) -> dict[str, str]:
 def test_golden_etcd_conf(version: str, tls: bool) -> None:
     name = f"etcd.conf/{version}-{'tls' if tls else 'plain'}.conf"
     golden.check(name, files(want(config(version, tls=tls)))[layout.CONF])
+
+
+@pytest.mark.parametrize("stage", [Stage.BOTH, Stage.PEERS])
+def test_golden_etcd_conf_between_plain_http_and_tls(stage: Stage) -> None:
+    rendered = files(want(config(), serving(), stage=stage))
+    golden.check(f"etcd.conf/stage-{stage.name.lower()}.conf", rendered[layout.CONF])
+    assert transport.of_settings(parse_conf(rendered[layout.CONF].decode())) is stage
+
+
+@pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
+def test_the_ends_of_the_way_are_what_deploy_makes(tls: bool) -> None:
+    asked = config(tls=tls)
+    (member, *_) = asked.members
+    ends = Want(asked, member, serving(), TOKEN, pki=PKI, stage=Stage.TLS if tls else Stage.PLAIN)
+    assert files(ends)[layout.CONF] == files(want(asked, serving()))[layout.CONF]
+
+
+@pytest.mark.parametrize(
+    ("stage", "tls", "kept"),
+    [(Stage.BOTH, False, True), (Stage.BOTH, True, True), (Stage.PEERS, True, True), (Stage.PEERS, False, False)],
+)
+def test_deploy_leaves_a_change_of_the_transport_where_it_is(stage: Stage, tls: bool, kept: bool) -> None:
+    running = {**conf(want(config(), serving(), stage=stage)), **parse_conf(TRUST.decode())}
+    facts = serving(running=running)
+    asked = config(tls=tls)
+    (member, *_) = asked.members
+    assert (desired.needs_restart(Want(asked, member, facts, TOKEN, pki=PKI)) == "") is kept
+
+
+def test_certificates_that_a_change_has_brought_are_nothing_to_a_plain_member() -> None:
+    running = {**conf(want(config(tls=False), serving())), **parse_conf(TRUST.decode())}
+    assert desired.needs_restart(want(config(tls=False), serving(running=running))) == ""
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -407,6 +407,14 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
          "put the old address back into config.yaml; or, if its host has moved: "
          "inv move-member etcd03 --address=192.0.2.13"],
     ),
+    "dialled by https, listens with http": (
+        config(tls=False),
+        three(lambda name: serving(name, running=PLAIN, view=view(name, members=(
+            member("etcd01"), *(member(each, peer_urls=(f"http://{address(each)}:2380",)) for each in NAMES[1:]),
+        )))),
+        ["etcd01: a change of the transport was cut short: the others reach it by another scheme than it listens with; "
+         "inv enable-tls finishes it, inv disable-tls takes it back"],
+    ),
     "a member without quorum has no say in it": (
         config(),
         three(serving, serving("etcd01", view=view(healthy=False, members=(member("etcd01"),)))),
