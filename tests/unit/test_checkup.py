@@ -24,6 +24,7 @@ from etcdops.facts import HostFacts, UnitFact
 from etcdops.handshake import Served
 from etcdops.keystore import Item, MemberPki
 from etcdops.pki import CA, LeafRequest
+from etcdops.transport import Stage
 from tests.unit import snapshots
 from tests.unit.build import (
     ACTIVE,
@@ -41,6 +42,7 @@ from tests.unit.build import (
     status,
     view,
 )
+from tests.unit.test_transport import settings
 
 NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
 USUAL = config()
@@ -354,6 +356,18 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
             member("etcd01"), member("etcd02"), member("etcd03", learner=True)))))),
         ["error -: etcd03 is a learner still; inv add-member NAME finishes it; "
          "inv remove-member NAME (or its id: inv members) takes it out"],
+    ),
+    "clients are still to move": (
+        "transport", picture(*each(lambda name: patient(name, running=settings(Stage.PEERS, name)))),
+        ["note -: plain http is open to clients still, on etcd01, etcd02, etcd03; "
+         "once none needs it: inv enable-tls --close-http"],
+    ),
+    "a change of the transport was cut short": (
+        "transport", picture(patient("etcd02", running=settings(Stage.BOTH, "etcd02"))),
+        ["error etcd02: a change of the transport was cut short: the others reach it by another scheme than it "
+         "listens with; inv enable-tls finishes it, inv disable-tls takes it back",
+         "warning -: on the way to TLS, with etcd02 reached by peers by http still; "
+         "inv enable-tls goes on; inv disable-tls goes back"],
     ),
     "no leader": (
         "leader", picture(*each(lambda name: patient(name, view=view(name, status=status(name, leader=""))))),
