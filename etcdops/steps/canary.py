@@ -111,8 +111,9 @@ class Canary:
     def _until_stopped(self) -> Iterator[bytes]:
         told = False
         while not self._stop.wait(0.2):
-            yield b"over\n" if self._over.is_set() and not told else b""
-            told = self._over.is_set()
+            due = self._over.is_set() and not told
+            told = told or due
+            yield b"over\n" if due else b""
 
     def note(self, write: Write, flight: list[Write]) -> None:
         """A write came to its end."""

@@ -108,3 +108,13 @@ def test_report_in_words() -> None:
     assert lost.document == {
         "writes": 41, "failed": 1, "retried": 2, "lost": 3, "longest_gap_s": 12.0, "p99_s": 0.05, "unwatched_s": 2.5,
     }  # fmt: skip
+
+
+def test_a_canary_that_changes_over_is_told_so_once() -> None:
+    flown = bird()
+    words = flown._until_stopped()
+    assert [next(words) for _ in range(2)] == [b"", b""]
+    flown.change_over()
+    assert [next(words) for _ in range(3)] == [b"over\n", b"", b""]
+    flown._stop.set()
+    assert list(words) == []
