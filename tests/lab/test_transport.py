@@ -105,7 +105,7 @@ def there_and_back(project: Project, hosts: Hosts, *, rest: bool = True) -> None
     assert set(writer.spoken) == set(BOTH)
     assert writer.lost() == {}
     assert identity(project) == before
-    assert project.inv("get", "kept").ok().stdout == "from before\n"
+    assert project.inv("get", "kept").ok().stdout == "from before"
     assert left(project) == (0, 0)
     project.healthy()
 
