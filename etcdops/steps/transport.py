@@ -116,8 +116,7 @@ class Crossing:
     def make(self) -> None:
         """All of it, and say what is so then."""
         began = time.monotonic()
-        if self.run.dry_run:
-            self._rehearse()
+        if self.run.decided(self._lines() or ["nothing to do"]):
             return
         here = self._recovered()._mended()
         if here._done:
@@ -166,7 +165,8 @@ class Crossing:
         run = self.run
         return not self.passes and run.config.cluster.tls == self.tls and not self._reschedules()
 
-    def _rehearse(self) -> None:
+    def _lines(self) -> list[str]:
+        """What happens, a line each; the same for --dry-run and for a real run."""
         run, now = self.run, dict(self.stages)
         lines = [f"here  {item.action} {run.config.pki.dir}/{item.path}  ({item.why})" for item in self._items()]
         lines += [f"{name}  {change}" for name, changes in self._certificates().items() for change in changes]
@@ -182,8 +182,7 @@ class Crossing:
         lines += [f"{name}  {change}" for name, changes in self._reschedules().items() for change in changes]
         if run.config.cluster.tls != self.tls:
             lines.append(f"here  {run.path.name}: cluster.tls: {str(self.tls).lower()}")
-        for line in lines or ["nothing to do"]:
-            run.ui.result(line)
+        return lines
 
     def _recovered(self) -> Crossing:
         """With a member up again that a run has left down, at the stage that it came from."""
