@@ -216,11 +216,25 @@ def test_killed_at(plain: Project, hosts: Hosts, step: str, then: tuple[str, ...
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("version", ["3.4.23", "3.5.30", "3.7.3"])
+@pytest.mark.parametrize("version", ["3.5.30", "3.7.3"])
 def test_there_and_back_with(project: NewProject, hosts: Hosts, version: str) -> None:
     new = project(version=version, tls=False)
     new.inv("deploy").ok()
     there_and_back(new, hosts)
+
+
+@pytest.mark.chaos
+def test_a_release_that_answers_by_both_by_chance_goes_by_way_of_a_backup(project: NewProject, hosts: Hosts) -> None:
+    new = project(version="3.4.23", tls=False)
+    new.inv("deploy").ok()
+    new.inv("put", "kept", "from before").ok()
+    new.refuses(3, "with etcd 3.4.23 each start of a member decides by chance", "inv upgrade", task=("enable-tls",))
+    new.inv("backup").ok()
+    new.config["cluster"]["tls"] = True
+    new.write()
+    new.inv("restore", "latest", "--yes").ok()
+    assert doors(new) == ({"https with a certificate"}, set())
+    assert new.inv("get", "kept").ok().stdout == "from before"
 
 
 @pytest.mark.chaos

@@ -22,8 +22,8 @@ PREFIX = "/written/"
 class Writer:
     """Writes on a thread of its own while the block runs; a write that failed is tried again elsewhere.
 
-    ``fresh``: it shakes hands anew for each write, with what lies in pki.dir then.  With both ``schemes`` it is one that
-    somebody moves from one to the other: where one gets no answer, it tries the other.
+    ``fresh``: it shakes hands anew for each write, with what lies in pki.dir then.  With both ``schemes`` it is one
+    that somebody moves from one to the other: where one gets no answer, it tries the other.
     """
 
     def __init__(self, project: Project, schemes: Sequence[str] = (), *, fresh: bool = False) -> None:

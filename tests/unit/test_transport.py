@@ -187,3 +187,8 @@ def test_numbers_are_those_of_the_facts() -> None:
     facts = at(TLS)
     assert number("etcd01") != other.id
     assert not transport.is_torn(replace(facts, view=replace(facts.view, members=(other, *(facts.view.members or ())))))
+
+
+def test_releases_that_answer_by_both_by_chance() -> None:
+    versions = ("3.4.23", "3.4.25", "3.5.1", "3.5.7", "3.5.8", "3.5.30", "3.6.0", "3.7.3")
+    assert [version for version in versions if not transport.serves_both(version)] == ["3.4.23", "3.5.1", "3.5.7"]
