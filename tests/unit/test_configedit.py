@@ -397,7 +397,7 @@ TRANSPORT = {
 
 @pytest.mark.parametrize(("before", "value", "after"), TRANSPORT.values(), ids=TRANSPORT.keys())
 def test_another_transport(before: str, value: str, after: str) -> None:
-    assert configedit.secured(before, value) == after
+    assert configtext.secured(before, value) == after
 
 
 @pytest.mark.parametrize("tls", [True, False])
