@@ -56,6 +56,28 @@ def enter(host: Host, address: str, port: int, pair: Path, trust: str = "") -> S
     return _served(host, address, port, context, enter=True)
 
 
+def ask(host: Host, address: str, port: int, pair: Path, trust: str, question: bytes) -> bytes:
+    """What it answers to ``question`` from one who comes with ``pair`` and trusts ``trust``; b'' where it does not.
+
+    ``NoForwarding`` where nobody can come.  For HTTP/1, which every port of every release answers; the peers' port of
+    3.5 has none for the greeting of HTTP/2.
+    """
+    context = _context(pair)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=trust)
+    try:
+        with stream(host, address, port) as opened:
+            tls = _Tls(opened, context, None)
+            tls.step(tls.object.do_handshake)
+            tls.step(lambda: tls.object.write(question))
+            return tls.step(lambda: tls.object.read(65536))
+    except NoForwarding:
+        raise
+    except (HostError, EOFError, OSError):
+        return b""
+
+
 @contextlib.contextmanager
 def stream(host: Host, address: str, port: int) -> Iterator[Stream]:
     """A connection from the host to one of its ports."""

@@ -34,8 +34,7 @@ def wrong(host: Host, config: Config, member: Member, stage: Stage) -> Iterator[
         ca = next((folder / each for each in authorities if (folder / each).exists()), None)
         if ca:
             for what, stem in (("a certificate", pair), ("TLS and no certificate", folder / "none")):
-                served = handshake.enter(host, member.address, port, stem, ca.read_text())
-                got[what] = bool(served.certificate) and not (served.trouble or served.refusal)
+                got[what] = _answered(handshake.ask(host, member.address, port, stem, ca.read_text(), ASK))
                 right[what] = HTTPS in schemes and stem == pair
         for who, let_in in got.items():
             if let_in != right[who]:
@@ -51,4 +50,8 @@ def _plainly(host: Host, address: str, port: int) -> bool:
         raise
     except (HostError, OSError):
         return False
-    return answer.startswith(b"HTTP/1.") and answer.split(b" ", 2)[1:2] == [b"200"]
+    return _answered(answer)
+
+
+def _answered(text: bytes) -> bool:
+    return text.startswith(b"HTTP/1.") and text.split(b" ", 2)[1:2] == [b"200"]
