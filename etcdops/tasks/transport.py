@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etcdops import steps
-from etcdops.cli import task
+from etcdops.task import task
 from etcdops.tasks.watched import MAX_GAP, WATCHED
 
 if TYPE_CHECKING:
