@@ -77,7 +77,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         said: list[str] = []
         return SimpleNamespace(
             fleet=hosts, config=config(), patience=9, safe_point=lambda: None, said=said,
-            ui=SimpleNamespace(step=lambda text: None, warn=said.append),
+            turns=lambda names, done: iter(names), ui=SimpleNamespace(step=lambda text: None, warn=said.append),
         )  # fmt: skip
 
     return make
