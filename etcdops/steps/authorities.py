@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from etcdops import desired, gate, guards, layout, rollout, rotation
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused
+from etcdops.errors import HostError, Refused
 from etcdops.facts import HostFacts, gather
 from etcdops.pkifolder import CLIENTS, PEERS
-from etcdops.plan import Change, diff
+from etcdops.plan import diff
 from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps import canary, delivery, leaves, ports
 from etcdops.steps.certificates import require_tls
 from etcdops.steps.converge import survey
-from etcdops.steps.restart import restart_member
+from etcdops.steps.restart import turn, turns
 from etcdops.steps.service import start_members
 from etcdops.succession import NEXT, STAGES, Stage, Succession
 
@@ -34,10 +34,11 @@ def rotate_ca(run: Run) -> None:
     facts = survey(run)
     work = Work(run)
     work.look(facts)
+    lines = work.plan(facts)
     if run.dry_run:
-        lines = work.plan(facts)
         run.emit({"stage": work.files.stage, "plan": lines}, lambda: run.ui.result("\n".join(lines)))
         return
+    run.decided(lines)
     if work.ended:
         run.confirm(
             f"the CAs of cluster {run.config.cluster.name} have ended, and nobody is let in any more: its members get "
@@ -220,35 +221,13 @@ class Work:
             start_members(run, dict.fromkeys(stopped, "start"), [name for name in stopped if facts[name].has_data])
         due = [name for name, want in wants.items() if name not in stopped and rotation.behind(want)]
         due.sort(key=lambda name: facts[name].view.leads)
-        for name in due:
+        for name, rest in turns(run, due):
             run.ui.step(f"Restart {name} ({what})")
-            self._turn(name, changes[name], due[due.index(name) + 1 :])
+            turn(run, name, rest, partial(delivery.push, run, {name: changes[name]}, {}))
         wants = self.wants(run.fleet.all(gather))
         lacking = {name: left for name, want in wants.items() if (left := rotation.behind(want))}
         if lacking:
             raise HostError("; ".join(f"{name}: {left}" for name, left in lacking.items()), hint=gate.resume(run))
-
-    def _turn(self, name: str, changes: Sequence[Change], rest: Sequence[str]) -> None:
-        """One member; one that stays away ends the run."""
-        run, begun = self.run, False
-
-        def prepare() -> None:
-            nonlocal begun
-            begun = True
-            delivery.push(run, {name: changes}, {})
-
-        try:
-            restart_member(run, name, prepare)
-        except OpsError as error:
-            if not begun:  # the gate before it stayed shut: nothing was done to this member
-                raise
-            inner = next(iter(getattr(error, "errors", ())), error)
-            others = f"; {', '.join(rest)} not touched after it" if rest else ""
-            raise HostError(
-                f"{inner.message}{others}",
-                host=name,
-                hint=f"the others serve, with both CAs; journalctl -u etcd -e there, then {run.command}",
-            ) from None
 
     def _chains(self, host: Host) -> list[str]:
         """What is amiss with what a member shows to one who trusts the new CAs alone, and comes with their pair."""

@@ -34,6 +34,7 @@ def rotate_certs(run: Run) -> None:
     if run.dry_run:
         rehearse(run, decision)
         return
+    run.decided(decision.told(run.config.pki.dir))
     keystore.rotate(run.config.members, now)
     delivery.issue(run)
     hand_out(run, facts, decide(run, facts, STEPS).changes)
