@@ -31,7 +31,7 @@ EVENT = struct.Struct("=IBBHQii")  # fanotify_event_metadata: length, version, -
 ANSWER = struct.Struct("=iI")
 HEAD = 1 << 16  # bytes of a file in which a key must begin to be found
 KEY = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}")
-LONGEST = 300  # seconds: a watch that hangs must not hold up those who wait for it for ever
+LONGEST = 1200  # seconds: a watch that hangs must not hold up those who wait for it for ever
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Writer:
 
     def __init__(self, project: Project, schemes: Sequence[str] = (), *, fresh: bool = False) -> None:
         self._pki = project.folder / "pki"
+        self._hosts = project.hosts
         self._addresses = [member["address"] for member in project.config["members"]]
         self._fresh = fresh
         usual = "https" if project.config["cluster"]["tls"] else "http"
@@ -45,6 +46,11 @@ class Writer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._stop.set()
         self._thread.join()
+
+    def goes_on(self, writes: int = 5) -> None:
+        """Wait until so many more have been acknowledged: the cluster serves."""
+        seen = len(self.acknowledged)
+        self._hosts.eventually(lambda: len(self.acknowledged) >= seen + writes)
 
     def lost(self, *, without: Collection[str] = ()) -> dict[str, set[str]]:
         """For each member but those at the addresses ``without``, the acknowledged writes that it does not have."""
