@@ -59,7 +59,7 @@ def test_no_task_shows_a_secret(project: NewProject, hosts: Hosts, tmp_path: Pat
     watch.commands = {each for each in watch.commands if b"rclone" not in each}  # the server's own, by the test
     passwords = {"sudo": SUDO_PASSWORD, "etcd": SECRET, "store": OF_STORE, "age": str(age)}
     secrets = {name: each.encode() for name, each in passwords.items()}
-    unseen(watch, hosts, said, secrets)
+    unseen(watch, new, said, secrets)
     told = [each for each in watch.environments if any(secret in each for secret in secrets.values())]
     assert told
     for each in told:

@@ -70,7 +70,7 @@ def test_keys_and_passwords_while_tasks_run(project: NewProject, hosts: Hosts, t
     secrets = {"password": SUDO_PASSWORD.encode(), "age": str(age).encode(), **keys}
 
     private(watch, pki)
-    unseen(watch, hosts, said, secrets)
+    unseen(watch, new, said, secrets)
     assert any(b"ETCDOPS_SUDO_PASSWORD" in each for each in watch.environments)  # here, where it was given
     for each in watch.environments:
         assert b"ETCDOPS_SUDO_PASSWORD=" in each or not any(secret in each for secret in secrets.values()), each
@@ -94,16 +94,19 @@ def private(watch: Watch, pki: Path) -> None:
     assert {each for each in ours if each.mode & 0o077} == set()
 
 
-def unseen(watch: Watch, hosts: Hosts, said: list[Done], secrets: dict[str, bytes]) -> None:
-    """None of ``secrets`` in the arguments of any command, in what the tasks said, and in a journal."""
+def unseen(watch: Watch, project: Project, said: list[Done], secrets: dict[str, bytes]) -> None:
+    """None of ``secrets`` in the arguments of a command, in what the tasks said, in their records, and in a journal."""
     for words in (b"env\0true\0a-slip\0", b"sudo\0", b"etcdctl\0", b"tar\0-xf\0"):
         assert any(words in each for each in watch.commands), words
-    journal = "\n".join(hosts.each("journalctl --no-pager --all --output=export --boot").values())
+    journal = "\n".join(project.hosts.each("journalctl --no-pager --all --output=export --boot").values())
+    records = "\n".join(path.read_text() for path in (project.folder / ".etcdops").rglob("*.jsonl"))
+    assert "deploy" in records
     shown = "\n".join(f"{done.stdout}{done.stderr}" for done in said)
     for name, secret in secrets.items():
         assert not any(secret in each for each in watch.commands), name
         assert secret.decode() not in shown, name
         assert secret.decode() not in journal, name
+        assert secret.decode() not in records, name
 
 
 @pytest.mark.parametrize("unit", ["etcd.service", "etcdops-backup.service"])
