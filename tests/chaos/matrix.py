@@ -72,6 +72,7 @@ MATRIX = {
         "what is done there is done whole or not at all; the same command goes on from what it sees",
         (
             *_tests("lab", trouble="run_that_is_cut_short", restore="host_that_is_lost_in_the_middle"),
+            *_tests("lab", operation="a_connection_that_is_lost_in_the_middle_of_a_command"),
             *_tests("chaos", network="line_is_cut_in_the_middle_of_a_command"),
         ),
     ),
@@ -80,7 +81,8 @@ MATRIX = {
         "the second one is refused, and told who has it",
         (
             *_tests("unit", lock="one_has_it_the_other_is_told_who_and_then_gets_it"),
-            *_tests("unit", lock="of_many_that_begin_at_once_exactly_one_goes_on"),
+            *_tests("lab", operation="of_two_that_begin_in_the_same_instant_one_goes_on"),
+            *_tests("lab", operation="what_goes_on_while_a_run_has_the_lock_and_what_becomes_of_it"),
             *_tests("lab", backup="two_backups_at_once"),
             *_tests("chaos", operators="second_one_is_refused_and_reading_goes_on"),
         ),
