@@ -40,7 +40,7 @@ def test_another_member_is_lost_while_one_restarts(cluster: Project, hosts: Host
         (hosts.lab.off if fault == "off" else hosts.lab.cut)(second)
         held.release()
         run.end().failed(
-            5, f"error: after the restart of {first}: {second}: ", f"{led} not touched after it", "inv deploy"
+            5, f"error: {first} was restarted, and then: {second}: ", f"{led} not touched after it", "inv deploy"
         )
         assert hosts.sh(led, PROCESS) == before[led]
         writer.goes_on()
