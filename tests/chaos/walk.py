@@ -147,7 +147,7 @@ class Walk:
         assert done.stdout.startswith("nothing to do in "), done
         doctor = self.inv("doctor")
         assert doctor.code in {0, 5}, doctor
-        self.say(doctor.stdout)
+        self.say("\n".join(line for line in doctor.stdout.splitlines() if line.strip() and line.split()[0] != "ok"))
 
     # What it came to
 
