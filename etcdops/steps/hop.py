@@ -111,7 +111,7 @@ class Rolling:
         views = gate.pass_through(run)
         self._preconditions(views, due)
         self._save(views)
-        with log.renewed(run) if hop.renews_log else contextlib.nullcontext():
+        with log.renewed(run, due) if hop.renews_log else contextlib.nullcontext():
             if hop.down and hop.crosses:
                 self._enable()
             views = gate.pass_through(run)

@@ -51,16 +51,17 @@ def due(logs: dict[str, Log]) -> list[str]:
 
 
 @contextlib.contextmanager
-def renewed(run: Run) -> Iterator[None]:
+def renewed(run: Run, restarted: Collection[str]) -> Iterator[None]:
     """Have each member where it is due begin its log anew, by a restart with the release that it has.
 
-    Until it restarts again it writes a snapshot of its log at each entry.  What is done within restarts them all; if
-    it ends early, the operator is told what does so.
+    Until it restarts again it writes a snapshot of its log at each entry.  So only those take part that what is done
+    within restarts, ``restarted``: not one that a run which was killed has brought to the new release.  If it ends
+    early, the operator is told what does so.
     """
     script = layout.script("client", "renew")
     begun: list[str] = []
     try:
-        names = due(run.fleet.all(look))
+        names = [name for name in due(run.fleet.all(look)) if name in restarted]
         views = gate.pass_through(run)
         for name, rest in turns(run, sorted(names, key=lambda each: views[each].leads)):
             run.ui.step(f"Restart {name}, so that it begins its log anew")

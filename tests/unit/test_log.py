@@ -92,16 +92,24 @@ def test_a_restart_ends_first_what_an_upgrade_that_was_killed_has_begun(work: An
 def test_a_log_is_begun_anew_by_one_restart(work: Any) -> None:
     hosts = Hosts()
     run = work(hosts)
-    with log.renewed(run):
+    with log.renewed(run, NAMES):
         pass
     assert hosts.done == ["etcd02 end", "etcd02 begin", "etcd02 restart", "etcd02 wait"]
     assert run.said == []
 
 
+def test_no_log_is_begun_anew_where_no_restart_follows(work: Any) -> None:
+    """A member that a killed run has brought to the new release would write snapshots at each entry for good."""
+    hosts = Hosts()
+    with log.renewed(work(hosts), ["etcd01", "etcd03"]):
+        pass
+    assert hosts.done == []
+
+
 @pytest.mark.parametrize("fails", ["wait", "later"])
 def test_who_ends_early_is_told_what_makes_the_members_usual_again(work: Any, fails: str) -> None:
     run = work(Hosts(fails))
-    with pytest.raises((HostError, KeyboardInterrupt)), log.renewed(run):
+    with pytest.raises((HostError, KeyboardInterrupt)), log.renewed(run, NAMES):
         raise KeyboardInterrupt
     (line,) = run.said
     assert line.startswith("etcd02 may write a snapshot of the log at each entry")
