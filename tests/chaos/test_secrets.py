@@ -11,7 +11,7 @@ from etcdops.lab.image import SUDO_PASSWORD
 from tests.hosts import NAMES, Done, Hosts
 from tests.lab.conftest import NewProject
 from tests.lab.test_auth import SECRET, WORD, every_task, joins_and_leaves
-from tests.lab.test_secrets import unseen
+from tests.lab.test_secrets import SLIP, unseen
 from tests.ssh.conftest import free_port
 from tests.stores.conftest import BUCKET, KEY, S3Server
 from tests.stores.conftest import SECRET as OF_STORE
@@ -48,6 +48,7 @@ def test_no_task_shows_a_secret(project: NewProject, hosts: Hosts, tmp_path: Pat
     new.inv = noted  # type: ignore[method-assign]
     try:
         with Watch([hosts.pid(name) for name in NAMES], [new.folder]) as watch:
+            hosts.sh("etcd02", SLIP)
             new.inv("deploy").ok()
             new.inv("auth-enable", "--yes").ok()
             every_task(new)
