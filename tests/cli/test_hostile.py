@@ -112,7 +112,7 @@ def with_value(document: dict[str, Any], path: tuple[str, ...], value: Any) -> d
     return changed
 
 
-@pytest.mark.parametrize("path", fields(), ids=".".join)
+@pytest.mark.parametrize("path", list(fields()), ids=".".join)
 def test_field(
     path: tuple[str, ...], config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
