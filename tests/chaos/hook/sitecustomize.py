@@ -48,7 +48,7 @@ def caller() -> str:
     while frame:
         module = frame.f_globals.get("__name__", "")
         if module.startswith("etcdops.") and not module.startswith("etcdops.ssh"):
-            return f"{module.rpartition('.')[2]}.{frame.f_code.co_name.strip('<>')}"
+            return f"{module.rpartition('.')[2]}.{frame.f_code.co_qualname.partition('.<locals>')[0]}"
         frame = frame.f_back
     return "?"
 
