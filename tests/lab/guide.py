@@ -157,7 +157,7 @@ def client(hosts: Hosts, folder: Path, *, tls: bool = True, ssl: str = "etc/etcd
         there = root(hosts, NAMES[0]) / ssl
         for old, new in (("ca", "ca"), ("server", "client"), ("server-key", "client-key")):
             shutil.copy(there / f"{old}.pem", pki / f"{new}.pem")
-    return SimpleNamespace(folder=folder, config={"members": members(), "cluster": {"tls": tls}})
+    return SimpleNamespace(hosts=hosts, folder=folder, config={"members": members(), "cluster": {"tls": tls}})
 
 
 # Not the guide's way, but another that people have: a configuration file, own places, an own unit and user.
