@@ -289,7 +289,7 @@ def test_the_connection_is_fast_and_notices_its_death(ground: Ground, sshd: Sshd
         fleet["m1"].run("true")
         opened = fleet["m1"]._open
         assert opened is not None
-        transport: Any = opened[0]._transport
+        transport: Any = opened.link._transport
         assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 45_000
         assert "gcm" in transport.remote_cipher
@@ -398,7 +398,7 @@ def test_a_jump_host_that_reaches_nobody(ground: Ground, gateway: Sshd, silent_p
 def test_a_jump_host_that_was_lost_is_opened_again(ground: Ground, sshd: Sshd, gateway: Sshd) -> None:
     with ground.fleet(sshd.port, gateway=f"127.0.0.1:{gateway.port}") as fleet:
         fleet["m1"].run("true")
-        host_transport: Any = fleet["m1"]._open[0]._transport  # type: ignore[index]
+        host_transport: Any = fleet["m1"]._open.link._transport  # type: ignore[union-attr]
         host_transport.sock.transport.close()
         try:
             fleet["m1"].run("true")
