@@ -108,6 +108,18 @@ def torn(facts: HostFacts) -> Iterator[Refused]:
         )
 
 
+def plain_peers(facts: HostFacts) -> Iterator[Refused]:
+    """A member that its peers reach by http still, midway between plain http and TLS: its port 2380 shows no
+    certificate, so that none can be proven there."""
+    found = transport.stage(facts)
+    if found is not None and found < transport.Stage.PEERS:
+        yield Refused(
+            f"speaks {found}, and other members reach it by plain http: port 2380 shows no certificate",
+            host=facts.name,
+            hint="inv enable-tls first, which goes on to TLS; or inv disable-tls, which goes back",
+        )
+
+
 def other_release(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
     """A member of another minor than config.yaml has."""
     if is_strange(facts) or not (facts.is_running or facts.has_data):

@@ -91,6 +91,7 @@ class Work:
         if not any(fact.has_data for fact in facts.values()):
             raise Refused("there is no cluster here yet", hint="inv deploy makes one, and its CAs")
         guards.refuse(finding for fact in facts.values() for finding in guards.adopted(fact))
+        guards.refuse(finding for fact in facts.values() for finding in guards.plain_peers(fact))
         if self.ended:
             return
         for want in self.wants(facts).values():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from etcdops import gate
+from etcdops import gate, guards
 from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts
 from etcdops.plan import Change
@@ -29,6 +29,7 @@ def rotate_certs(run: Run) -> None:
     facts = survey(run)
     if not any(fact.has_data for fact in facts.values()):
         raise Refused("there is no cluster here yet", hint="inv deploy makes one, and its certificates")
+    guards.refuse(finding for fact in facts.values() for finding in guards.plain_peers(fact))
     keystore = run.__dict__["keystore"] = run.keystore.to_rotate(now)
     decision = decide(run, facts, STEPS)
     if run.dry_run:

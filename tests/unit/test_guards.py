@@ -506,3 +506,27 @@ def test_a_ca_that_was_not_read_yet_is_not_trusted_yet(facts: HostFacts, paths: 
         f"etcd01: runs with an older {path}, without the CA that issues in pki.dir here" for path in paths
     ]
     assert all("inv restart" in finding.hint for finding in found)
+
+
+def speaking(clients: str, peers: str) -> HostFacts:
+    """A member that listens with these schemes."""
+    urls = ",".join(f"{scheme}://192.0.2.11:2379" for scheme in clients.split("+"))
+    listens = {"ETCD_LISTEN_CLIENT_URLS": urls, "ETCD_LISTEN_PEER_URLS": f"{peers}://192.0.2.11:2380"}
+    return serving(running={**serving().running, **listens})
+
+
+@pytest.mark.parametrize(
+    ("facts", "refused"),
+    [
+        (speaking("http", "http"), True),
+        (speaking("http+https", "http"), True),
+        (speaking("https+http", "https"), False),
+        (speaking("https", "https"), False),
+        (fresh(), False),
+    ],
+    ids=["plain", "both", "peers", "tls", "nothing there"],
+)
+def test_no_certificate_is_proven_where_peers_use_plain_http(facts: HostFacts, refused: bool) -> None:
+    found = list(guards.plain_peers(facts))
+    assert [finding.host for finding in found] == (["etcd01"] if refused else [])
+    assert all("inv enable-tls first" in finding.hint for finding in found)
