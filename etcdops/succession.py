@@ -32,12 +32,12 @@ STEMS = (PEERS, CLIENTS)  # in this order: a clients' CA on its own is one that 
 
 def stage(folder: Path) -> Stage:
     """How far it has come in ``folder``, which is a pki.dir; '' when none is under way."""
-    new, old = PkiFolder(folder / NEXT), folder / OLD
+    new, old = PkiFolder(folder / NEXT), PkiFolder(folder / OLD)
     if any(new.key(stem).exists() for stem in STEMS):
         return "trust"
     if any(new.cert(stem).exists() for stem in STEMS):
         return "leaves"
-    return "retire" if old.is_dir() else ""
+    return "retire" if any(old.cert(stem).exists() for stem in STEMS) else ""
 
 
 class Succession:
@@ -126,9 +126,9 @@ class Succession:
         return _ca(cert.cert(stem).read_bytes(), key.key(stem).read_bytes())
 
     def old(self, stem: str) -> CA | None:
-        """The one that is to go; None where its key is elsewhere."""
-        key = self._old.read(self._old.key(stem))
-        return _ca(self._old.cert(stem).read_bytes(), key) if key else None
+        """The one that is to go; None where its key is elsewhere, or the whole of it was moved away."""
+        cert, key = self._old.read(self._old.cert(stem)), self._old.read(self._old.key(stem))
+        return _ca(cert, key) if cert and key else None
 
 
 def _ca(cert: bytes, key: bytes | None) -> CA:

@@ -160,3 +160,35 @@ def test_killed_anywhere_and_run_again_it_ends_in_the_same_place(
         assert {item.action for item in store.plan_ca(LATER) + store.plan_leaves(ONE, LATER)} == {"keep"}
         assert not prints(ours(store).client_ca, ours(store).peer_ca) & prints(before["ca.pem"])
     assert 20 < at < 59  # every step has had its turn
+
+
+@kinds
+@pytest.mark.parametrize("keys", [True, False], ids=["as the page says", "the certificates alone"])
+def test_undone_in_its_first_stage(tmp_path: Path, make: Callable[[Path], Keystore], keys: bool) -> None:
+    """``old/`` is moved back, ``next/`` away, as docs/rotate-ca.md says; then it can be begun anew."""
+    store = make(tmp_path / "pki")
+    first, before = ours(store), files(store)
+    succession = Succession(store.folder, store.settings)
+    succession.begin(LATER)
+    old = store.folder / "old"
+    for path in [*old.glob("*.pem")]:
+        if keys or not path.name.endswith("-key.pem"):
+            path.replace(store.folder / path.name)
+    if keys:
+        old.rmdir()
+        assert before.items() <= files(store).items()
+    else:
+        assert [succession.old(stem) for stem in STEMS] == [None, None]
+    (store.folder / "next").rename(tmp_path / "unused-cas")
+    assert succession.stage == ""
+    now = ours(store)
+    assert prints(now.client_ca, now.peer_ca) == prints(first.client_ca, first.peer_ca)
+    assert {item.action for item in store.plan_leaves(ONE, LATER)} == {"keep"}
+    walk(store)
+    assert not prints(ours(store).client_ca, ours(store).peer_ca) & prints(before["ca.pem"])
+
+
+def test_an_empty_folder_is_no_rotation(tmp_path: Path) -> None:
+    store = own(tmp_path / "pki")
+    (store.folder / "old").mkdir()
+    assert Succession(store.folder, store.settings).stage == ""
