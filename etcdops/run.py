@@ -106,7 +106,11 @@ class Run:
         asked = "Go on? [yes/no]" if answer == "yes" else f"Type '{answer}' to go on:"
         print(f"{what}. {asked} ", end="", file=sys.stderr, flush=True)  # noqa: T201 - not among results
         with self.operation.interrupts.asking() if self.operation else nullcontext():
-            given = input()
+            try:
+                given = input()
+            except EOFError:  # Ctrl-D
+                print(file=sys.stderr)  # noqa: T201 - what is said next has a line of its own
+                given = ""
         if given.strip().lower() != answer.lower():
             raise Refused(f"not confirmed; {otherwise}")
 

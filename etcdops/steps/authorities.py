@@ -65,20 +65,19 @@ def rotate_ca(run: Run) -> None:
 
 @dataclass
 class Work:
-    """One run of it.  ``done``: the stages that it has brought to their end, as documents."""
+    """One run of it.  ``done``: the stages that it has brought to their end, as documents.
+
+    ``ended``: whether nobody is let in any more, for the CAs from before have ended; ``look`` finds out.
+    """
 
     run: Run
     done: list[dict[str, Any]] = field(default_factory=list)
+    ended: bool = False
 
     @cached_property
     def files(self) -> Succession:
         """Old and new CAs in pki.dir."""
         return Succession(self.run.keystore.folder, self.run.keystore.settings)
-
-    @cached_property
-    def ended(self) -> bool:
-        """Whether the CAs from before have ended, and the new ones are not all that counts yet."""
-        return self.files.stage != "retire" and self.files.ended(datetime.now(UTC))
 
     @property
     def shown(self) -> str:
@@ -92,6 +91,7 @@ class Work:
             raise Refused("there is no cluster here yet", hint="inv deploy makes one, and its CAs")
         guards.refuse(finding for fact in facts.values() for finding in guards.adopted(fact))
         guards.refuse(finding for fact in facts.values() for finding in guards.plain_peers(fact))
+        self.ended = self._ended(facts)
         if self.ended:
             return
         for want in self.wants(facts).values():
@@ -106,6 +106,15 @@ class Work:
                 hint="inv status; where certificates have ended: inv rotate-certs",
             )
         guards.refuse(ports.unseen(run))
+
+    def _ended(self, facts: Mapping[str, HostFacts]) -> bool:
+        """Whether the CAs from before have ended, and the cluster does not live by the new ones yet.
+
+        In stage 2 it may: where every member has what the new ones have issued, the end of the old ones is no matter.
+        """
+        if self.files.stage == "retire" or not self.files.ended(datetime.now(UTC)):
+            return False
+        return self.files.stage != "leaves" or bool(rotation.standing("leaves", self.wants(facts)).behind)
 
     def wants(self, facts: Mapping[str, HostFacts]) -> dict[str, Want]:
         """What should be on each host now."""
@@ -147,7 +156,8 @@ class Work:
             self._ask(
                 "retire",
                 "every client has to show a certificate of the new CA from here on, and "
-                f"{run.config.pki.dir}/client.pem is one",
+                f"{run.config.pki.dir}/client.pem is one; to issue others: openssl x509 -CA "
+                f"{run.config.pki.dir}/{NEXT}/{CLIENTS}.pem -CAkey {run.config.pki.dir}/{CLIENTS}-key.pem",
             )
             files.drop()
         self._watched("retire", self._retire)

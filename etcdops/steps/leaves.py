@@ -32,6 +32,7 @@ def rotate_certs(run: Run) -> None:
     guards.refuse(finding for fact in facts.values() for finding in guards.plain_peers(fact))
     keystore = run.__dict__["keystore"] = run.keystore.to_rotate(now)
     decision = decide(run, facts, STEPS)
+    guards.refuse(ports.unseen(run))
     if run.dry_run:
         rehearse(run, decision)
         return

@@ -162,3 +162,12 @@ def test_a_word_that_need_not_be_given(inv: Inv, config: Path) -> None:
     assert "Usage: inv" in inv("history", "--help", config=config).stdout
     assert inv("history", "--hlep", config=config).returncode == 2
     assert inv("history", "one", "two", config=config).stderr.startswith("error: No idea what 'two' is")
+
+
+@pytest.mark.parametrize("task", ["rotate-certs", "rotate-ca"])
+def test_a_plain_http_cluster_has_nothing_to_rotate(inv: Inv, config: Path, task: str) -> None:
+    """No host is asked: in this configuration none would answer, which is exit 4."""
+    config.write_text(config.read_text().replace("version: 3.6.14", "version: 3.6.14, tls: false"))
+    done = inv(task, config=config)
+    assert done.returncode == 2
+    assert "cluster.tls is false, and a plain-http cluster has no certificates; inv enable-tls" in done.stderr

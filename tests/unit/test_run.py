@@ -71,6 +71,17 @@ def test_anything_else_does_not(monkeypatch: pytest.MonkeyPatch, answer: str) ->
         run_of(HERE).confirm("etcd stops on etcd01")
 
 
+def test_ctrl_d_is_no_yes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def ended() -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", Stdin(True))
+    monkeypatch.setattr("builtins.input", ended)
+    with pytest.raises(Refused, match="not confirmed; nothing was changed"):
+        run_of(HERE).confirm("etcd stops on etcd01")
+    assert capsys.readouterr().err.endswith("\n")
+
+
 def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", Stdin(False))
     with pytest.raises(Refused, match="nobody can be asked here: etcd stops on etcd01"):
