@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from etcdops.facts import TRUST, HostFacts, fingerprints
 from etcdops.keystore import MemberPki
 from etcdops.pki import Pair
 from etcdops.plan import Directory, File, Link
+from etcdops.run import Run
+from etcdops.steps.authorities import Work
 from etcdops.succession import Stage
 from tests.unit.build import NAMES, TOKEN, config, path, serving
 
@@ -101,3 +105,36 @@ def test_standing(stage: Stage, wanted: MemberPki, hosts: list[HostFacts], words
         "of": 3,
         "behind": dict(found.behind),
     }
+
+
+def work(stage: Stage, pki: MemberPki, hosts: list[HostFacts], *, ended: bool) -> bool:
+    """Whether rotate-ca takes it that nobody is let in any more."""
+    run = Run(Path("config.yaml"))
+    run.__dict__["config"] = config()
+    work = Work(run)
+    work.__dict__["files"] = SimpleNamespace(stage=stage, ended=lambda now: ended)
+    facts = dict(zip(NAMES, hosts, strict=True))
+    work.__dict__["wants"] = lambda facts: {
+        name: Want(run.config, run.config.member(name), fact, TOKEN, pki) for name, fact in facts.items()
+    }
+    return work._ended(facts)
+
+
+@pytest.mark.parametrize(
+    ("stage", "pki", "hosts", "ended", "at_once"),
+    [
+        ("", OLD, [host(OLD)] * 3, True, True),
+        ("", OLD, [host(OLD)] * 3, False, False),
+        ("trust", BOTH, [host(BOTH)] * 3, True, True),
+        ("leaves", ISSUED, [host(ISSUED)] * 3, True, False),
+        ("leaves", ISSUED, [host(ISSUED), host(BOTH), host(ISSUED)], True, True),
+        ("leaves", ISSUED, [host(ISSUED), host(ISSUED, OLD), host(ISSUED)], True, True),
+        ("leaves", ISSUED, [host(BOTH)] * 3, False, False),
+        ("retire", NEW, [host(ISSUED)] * 3, True, False),
+    ],
+    ids=["old", "valid", "both", "at rest before stage 3", "an old leaf", "not read", "valid, stage 2", "stage 3"],
+)
+def test_all_at_once_only_where_the_cas_that_count_have_ended(
+    stage: Stage, pki: MemberPki, hosts: list[HostFacts], ended: bool, at_once: bool
+) -> None:
+    assert work(stage, pki, hosts, ended=ended) is at_once
