@@ -150,7 +150,7 @@ def test_one_brought_ca_is_followed_by_two(project: NewProject, hosts: Hosts) ->
     assert asked.code == 3
     assert stage(new) == "trust"
     assert new.inv("deploy").ok().stdout.startswith("nothing to do in ")
-    answers = {"ca.pem holds them. Go on?": "yes", "-CAkey pki/ca-key.pem. Go on?": "no"}
+    answers = {"ca.pem holds them. Go on?": "yes", "ca-key.pem. Go on?": "no"}
     assert new.terminal("rotate-ca", answers=answers).code == 3
     assert stage(new) == "leaves"
     new.inv("backup").ok()
