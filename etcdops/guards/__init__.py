@@ -83,6 +83,8 @@ def beneath_a_crossing(config: Config, facts: Facts) -> list[Refused]:
         if not fact.has_data:
             hint = "inv deploy makes a cluster, by cluster.tls with TLS or without"
             found.append(Refused("no member has ever run here", host=member.name, hint=hint))
+        elif not fact.identity:  # whom the member list is to be changed for
+            found.append(Refused("its joining is not recorded yet", host=member.name, hint="inv deploy first"))
     return [*found, *_together(config, facts)]
 
 

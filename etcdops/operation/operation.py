@@ -82,7 +82,8 @@ class Operation:
             self.interrupts.safe_point()
             with self.interrupts.turn():
                 yield name
-        self.interrupts.standing = f"{', '.join(names)} {done}"
+        if names:
+            self.interrupts.standing = f"{', '.join(names)} {done}"
 
     def safe_point(self) -> None:
         """See ``ssh.Envelope``."""

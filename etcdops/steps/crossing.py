@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from etcdops import apply, configedit, configfile, desired, gate, guards, layout, succession, transport
 from etcdops.checkup import doors
 from etcdops.desired import Want
-from etcdops.errors import HostError, OpsError, Refused
+from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
@@ -25,7 +25,7 @@ from etcdops.ssh import Host, NoForwarding
 from etcdops.steps import canary, delivery, schedule
 from etcdops.steps import membership as cluster
 from etcdops.steps.canary import Canary
-from etcdops.steps.restart import restart_member
+from etcdops.steps.restart import restart_member, stopped, turns
 from etcdops.transport import HTTP, HTTPS, Pass, Stage
 
 Facts = Mapping[str, HostFacts]
@@ -97,8 +97,8 @@ class Crossing:
             for stage in dict.fromkeys((Stage.BOTH, here.goal)):
                 here = here._again()
                 order = here._order(next((each.due for each in here.passes if each.stage is stage), ()))
-                for name in order:
-                    here._turn(name, stage, order[order.index(name) + 1 :])
+                for name, rest in turns(here.run, order, f"with {stage}"):
+                    here._turn(name, stage, rest)
                 if order or stage is here.goal:
                     here = here._again()
                     here._prove()
@@ -235,9 +235,16 @@ class Crossing:
         try:
             restart_member(self.run, name, prepare)
         except OpsError as error:
-            if not begun:
+            if not begun or isinstance(error, LockLost):
                 raise
+            if isinstance(error, Unhealthy) and self._serves(name, stage):  # the trouble is another's
+                raise stopped(self.run, name, error, rest) from None
             raise self._given_up(name, before, stage, _said(error), rest) from None
+
+    def _serves(self, name: str, stage: Stage) -> bool:
+        """Whether it commits, with the transport ``stage``."""
+        fact = self.run.fleet.map(_look, [name])[name]
+        return isinstance(fact, HostFacts) and fact.view.commits and transport.stage(fact) is stage
 
     def _given_up(self, name: str, before: Stage, stage: Stage, why: str, rest: Sequence[str]) -> OpsError:
         others = f"; {', '.join(rest)} not touched after it" if rest else ""
@@ -264,7 +271,8 @@ class Crossing:
         facts = self.run.fleet.all(_look, [name])
         changes = replace(self, facts={**self.facts, **facts})._changes(name, stage)
         delivery.push(self.run, {name: changes}, {})
-        self.run.fleet.all(lambda host: apply.service(host, "restart", seconds=self.run.patience), [name])
+        if not self._serves(name, stage):  # it was not restarted yet, where it does
+            self.run.fleet.all(lambda host: apply.service(host, "restart", seconds=self.run.patience), [name])
         if alone:
             self._announce(name, stage)
         gate.pass_through(self.run, look=gate.ask_but_for_nospace, settle=gate.SETTLE)

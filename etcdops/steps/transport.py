@@ -21,8 +21,9 @@ from etcdops.transport import HTTPS, Stage
 def enable_tls(run: Run, *, close_http: bool) -> None:
     """TLS between members, and for clients beside http; with ``close_http`` in its place."""
     crossing = Crossing.plan(run, Stage.TLS if close_http else Stage.PEERS)
-    if close_http and Stage.PLAIN in crossing.stages.values():
-        run.confirm("Clients that speak plain http, which are all of them so far, are turned away when this ends")
+    if close_http and crossing.passes:
+        who = ", which are all of them so far," if Stage.PLAIN in crossing.stages.values() else ""
+        run.confirm(f"Clients that speak plain http{who} are turned away, by one member after the other")
     _tell(run, crossing.make())
 
 
@@ -31,9 +32,10 @@ def disable_tls(run: Run, *, close_https: bool) -> None:
     crossing = Crossing.plan(run, Stage.PLAIN if close_https else Stage.BOTH)
     guards.refuse(_lockouts(run, crossing.facts))
     if crossing.passes:
+        away = "; clients that speak https are turned away, by one member after the other" if close_https else ""
         run.confirm(
             f"Who listens on the wire can then read what is in cluster {run.config.cluster.name}, and who reaches a "
-            "member can change it, without a certificate"
+            f"member can change it, without a certificate{away}"
         )
     _tell(run, crossing.make())
 

@@ -144,6 +144,7 @@ def test_what_is_refused_and_what_goes_on_in_the_middle(plain: Project, hosts: H
     assert scheduled(hosts) == {"https://127.0.0.1:2379"}
     assert "plain http is open to clients still" in plain.inv("status").ok().stdout
     assert plain.inv("enable-tls").ok().lines[0].startswith("nothing to do: plain http is open to clients still")
+    plain.refuses(3, "nobody can be asked here: Clients that speak plain http", task=("enable-tls", "--close-http"))
     with plain.changed("cluster", settings={"snapshot-count": 9000}):  # a deploy leaves the transport where it is
         plain.inv("deploy").ok()
         assert doors(plain) == (OPEN, set())
@@ -245,5 +246,5 @@ def test_a_member_is_lost_while_clients_move(plain: Project, hosts: Hosts) -> No
     hosts.sh(name, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd")
     plain.inv("replace-member", name, "--yes").ok()
     assert doors(plain) == (OPEN, set())
-    assert json.loads(plain.inv("enable-tls", "--close-http", "--json").ok().stdout)["restarts"] == len(NAMES)
+    assert json.loads(plain.inv("enable-tls", "--close-http", "--json", "--yes").ok().stdout)["restarts"] == len(NAMES)
     assert doors(plain) == ({"https with a certificate"}, set())

@@ -1,0 +1,129 @@
+"""A change of the transport: whose trouble it is when a turn fails, and what is asked before anybody is shut out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from etcdops import guards
+from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
+from etcdops.etcd import View
+from etcdops.facts import HostFacts
+from etcdops.run import Run
+from etcdops.steps import crossing, transport
+from etcdops.steps.crossing import Crossing
+from etcdops.transport import Stage
+from tests.unit.build import NAMES, TOKEN, config, three, view
+from tests.unit.test_transport import at
+
+PLAIN, BOTH, PEERS, TLS = Stage
+FIRST = "etcd01"
+LOST = Unhealthy("etcd02: no route")
+
+
+def crossed(*, goal: Stage = PEERS, stages: tuple[Stage, ...] = (PLAIN, PLAIN, PLAIN), told: Any = None) -> Crossing:
+    fleet = cast(Any, SimpleNamespace(map=lambda *_: {FIRST: told}, all=lambda *_: {FIRST: told}))
+    run = Run(Path("config.yaml"), command="inv enable-tls", _fleet=fleet)
+    run.__dict__["config"] = config(tls=False)
+    return Crossing(run, goal, {name: at(stage, name) for name, stage in zip(NAMES, stages, strict=True)})
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "expected"),
+    [
+        (LOST, at(BOTH), "etcd01 was restarted, and then: etcd02: no route; etcd03 not touched"),
+        (LOST, at(PLAIN), "given up"),
+        (LOST, at(BOTH, view=View(complaint="etcd does not answer")), "given up"),
+        (LOST, HostError("cannot be reached"), "given up"),
+        (HostError("did not start"), at(BOTH), "given up"),
+        (LockLost("another run has it"), at(BOTH), "another run has it"),
+    ],
+    ids=["another's", "not there yet", "its own", "cannot be asked", "did not start", "lock lost"],
+)
+def test_nobody_is_taken_down_again_for_the_trouble_of_another(
+    monkeypatch: pytest.MonkeyPatch, error: OpsError, told: HostFacts | OpsError, expected: str
+) -> None:
+    def restart_member(run: Run, name: str, prepare: Callable[[], None]) -> None:
+        prepare()
+        raise error
+
+    monkeypatch.setattr(crossing, "restart_member", restart_member)
+    monkeypatch.setattr(crossing.delivery, "push", lambda *_: None)
+    monkeypatch.setattr(Crossing, "_announce", lambda *_: None)
+    monkeypatch.setattr(Crossing, "_changes", lambda *_: ())
+    monkeypatch.setattr(Crossing, "_given_up", lambda *_: OpsError("given up"))
+    with pytest.raises(OpsError, match=expected):
+        crossed(told=told)._turn(FIRST, BOTH, ("etcd03",))
+
+
+@pytest.mark.parametrize(("told", "restarts"), [(at(PLAIN), 0), (at(BOTH), 1), (at(PLAIN, view=View()), 1)])
+def test_who_was_not_restarted_yet_is_put_back_without(
+    monkeypatch: pytest.MonkeyPatch, told: HostFacts, restarts: int
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(crossing.delivery, "push", lambda *_: None)
+    monkeypatch.setattr(crossing.gate, "pass_through", lambda *_, **__: None)
+    monkeypatch.setattr(Crossing, "_announce", lambda *_: None)
+    monkeypatch.setattr(Crossing, "_changes", lambda *_: ())
+    here = crossed(told=told)
+    monkeypatch.setattr(crossing.apply, "service", lambda host, verb, seconds: done.append(verb))
+
+    def everywhere(work: Callable[[Any], Any], names: Any) -> dict[str, Any]:
+        return {FIRST: told if work is crossing._look else work(None)}
+
+    monkeypatch.setattr(here.run.fleet, "all", everywhere)
+    here._put_back(FIRST, PLAIN)
+    assert len(done) == restarts
+
+
+@pytest.mark.parametrize(
+    ("task", "closes", "stages", "asked"),
+    [
+        ("enable", False, (PLAIN, PLAIN, PLAIN), ""),
+        ("enable", True, (PLAIN, PLAIN, PLAIN), "Clients that speak plain http, which are all of them so far, are"),
+        ("enable", True, (BOTH, BOTH, BOTH), "Clients that speak plain http are turned away, by one"),
+        ("enable", True, (PEERS, PEERS, PEERS), "Clients that speak plain http are turned away, by one"),
+        ("enable", True, (TLS, PEERS, TLS), "Clients that speak plain http are turned away, by one"),
+        ("enable", True, (TLS, TLS, TLS), ""),
+        ("disable", False, (TLS, TLS, TLS), "can change it, without a certificate$"),
+        ("disable", True, (TLS, TLS, TLS), "certificate; clients that speak https are turned away, by one"),
+        ("disable", True, (BOTH, BOTH, BOTH), "certificate; clients that speak https are turned away, by one"),
+        ("disable", True, (PLAIN, PLAIN, PLAIN), ""),
+    ],
+)  # fmt: skip
+def test_who_shuts_clients_out_is_asked_as_long_as_any_can_come(
+    monkeypatch: pytest.MonkeyPatch, task: str, closes: bool, stages: tuple[Stage, ...], asked: str
+) -> None:
+    def plan(run: Run, goal: Stage) -> Crossing:
+        return replace(crossed(goal=goal, stages=stages), run=run)
+
+    monkeypatch.setattr(Crossing, "plan", plan)
+    monkeypatch.setattr(Crossing, "make", lambda _: None)
+    monkeypatch.setattr(transport, "_lockouts", lambda *_: [])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: False))
+    run = crossed().run
+
+    def change() -> None:
+        if task == "enable":
+            transport.enable_tls(run, close_http=closes)
+        else:
+            transport.disable_tls(run, close_https=closes)
+
+    if asked:
+        with pytest.raises(Refused, match=asked):
+            change()
+    else:
+        change()
+
+
+def test_a_member_that_is_not_recorded_yet_is_one_for_deploy() -> None:
+    unrecorded = at(PLAIN, "etcd02", view=view("etcd02"), identity={})
+    unrecorded = replace(unrecorded, conf=unrecorded.conf | {"ETCD_INITIAL_CLUSTER_TOKEN": TOKEN})
+    facts = three(lambda name: at(PLAIN, name, view=view(name)), unrecorded)
+    (found,) = guards.beneath_a_crossing(config(tls=False), facts)
+    assert f"{found}; {found.hint}" == "etcd02: its joining is not recorded yet; inv deploy first"
