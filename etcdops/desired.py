@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -29,7 +29,8 @@ class Want:
     """All that the desired state of one host follows from.
 
     ``token`` is this incarnation's; ``pki`` is None on a plain-http cluster.  ``joining``: a cluster is there already
-    when this member first starts.  ``stage``: where to bring the transport; None: it stays where it is.
+    when this member first starts.  ``stage``: where to bring the transport; None: it stays where it is.  ``dialled``:
+    the schemes that the cluster has for members which are dialled by another one.
     """
 
     config: Config
@@ -39,6 +40,7 @@ class Want:
     pki: MemberPki | None = None
     joining: bool = False
     stage: Stage | None = None
+    dialled: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def transport(self) -> Stage:
@@ -153,6 +155,7 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
     """etcd.conf of one member, right for the release that config.yaml names."""
     cluster, members, member, stage = want.config.cluster, want.config.members, want.member, want.transport
     hosts = (member, member.model_copy(update={"address": "127.0.0.1"}))
+    schemes = {each.name: want.dialled.get(each.name, stage.peers) for each in members}
     own = {name: _flag_value(value) for name, value in cluster.settings.items()}
     return render(
         "etcd.conf.j2",
@@ -162,7 +165,7 @@ def etcd_conf(want: Want, unit: bytes) -> bytes:
         peer_url=member.url(stage.peers, layout.PEER_PORT),
         client_urls=[host.url(scheme, layout.CLIENT_PORT) for host in hosts for scheme in stage.clients],
         advertised_urls=[member.url(scheme, layout.CLIENT_PORT) for scheme in stage.advertised],
-        initial_cluster=",".join(f"{each.name}={each.url(stage.peers, layout.PEER_PORT)}" for each in members),
+        initial_cluster=",".join(f"{each.name}={each.url(schemes[each.name], layout.PEER_PORT)}" for each in members),
         token=want.token,
         state="existing" if want.joining or identity(want) else "new",
         settings={**default_settings(cluster.version), **own},

@@ -122,14 +122,17 @@ def anew(facts: HostFacts, tls: bool) -> Stage:
 def is_torn(facts: HostFacts) -> bool:
     """Whether the others dial a member by another scheme than it listens with: a change was cut short before its
     restart."""
+    return correction(facts) is not None
+
+
+def correction(facts: HostFacts) -> tuple[int, tuple[str, ...]] | None:
+    """Of a member that is torn, its id and the peer URLs that the member list should have; None of any other."""
     found, view = stage(facts), facts.view
     own = next((each for each in view.members or () if view.status and each.id == view.status.member_id), None)
-    return (
-        facts.is_running
-        and found is not None
-        and own is not None
-        and any(urlsplit(url).scheme != found.peers for url in own.peer_urls)
-    )
+    if not facts.is_running or found is None or own is None:
+        return None
+    right = tuple(urlsplit(url)._replace(scheme=found.peers).geturl() for url in own.peer_urls)
+    return None if right == own.peer_urls else (own.id, right)
 
 
 @dataclass(frozen=True)

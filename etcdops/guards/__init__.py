@@ -12,6 +12,8 @@ from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
 from etcdops.guards.host import (
     adopted,
+    between,
+    by_chance,
     cut_short,
     other_member,
     other_release,
@@ -34,6 +36,7 @@ __all__ = [
     "beneath_a_crossing",
     "beneath_a_restore",
     "beneath_an_upgrade",
+    "by_chance",
     "check",
     "clocks",
     "cut_short",
@@ -127,7 +130,7 @@ def moved(config: Config, old: Member, member: Member, facts: Facts) -> list[Ref
     for each in config.members:
         if each.name in facts:
             other = facts[each.name]
-            found += [*unlike(config, each, other), *other_member(config, other), *adopted(other)]
+            found += [*unlike(config, each, other), *other_member(config, other), *adopted(other), *between(other)]
     return [*found, *same_machine(facts), *clocks(facts)]
 
 

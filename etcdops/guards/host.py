@@ -96,15 +96,40 @@ def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refu
         )
     else:
         yield from torn(facts)
+        yield from by_chance(config.cluster.version, facts)
 
 
 def torn(facts: HostFacts) -> Iterator[Refused]:
     """A member that the others dial by another scheme than it listens with."""
-    if transport.is_torn(facts):
+    if right := transport.correction(facts):
+        id_, urls = right
         yield Refused(
             "a change of the transport was cut short: the others reach it by another scheme than it listens with",
             host=facts.name,
-            hint="inv enable-tls finishes it, inv disable-tls takes it back",
+            hint="inv enable-tls finishes it, inv disable-tls takes it back; where another host is lost, neither can: "
+            f"inv etcdctl -- member update {id_:x} --peer-urls={','.join(urls)}",
+        )
+
+
+def between(facts: HostFacts) -> Iterator[Refused]:
+    """A member that has certificates, and is dialled by plain http: what becomes of its address would take both."""
+    if transport.stage(facts) is transport.Stage.BOTH:
+        yield Refused(
+            "is between plain http and TLS",
+            host=facts.name,
+            hint="inv enable-tls or inv disable-tls --close-https ends that; where neither can, with a host at another "
+            "address already: inv replace-member with its --address",
+        )
+
+
+def by_chance(version: str, facts: HostFacts) -> Iterator[Refused]:
+    """A member that speaks http and https, and would get a release that cannot be relied on to do so."""
+    halfway = transport.stage(facts) in {transport.Stage.BOTH, transport.Stage.PEERS}
+    if halfway and installed(facts) != version and not transport.serves_both(version):
+        yield Refused(
+            f"speaks http and https, and with etcd {version} each start decides by chance whether it answers by http",
+            host=facts.name,
+            hint="first inv enable-tls --close-http, or inv disable-tls --close-https; or a newer patch release",
         )
 
 

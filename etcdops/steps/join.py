@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 from etcdops import desired, gate, guards, layout, membership, transport
 from etcdops.config import Member
@@ -99,7 +100,12 @@ class Join:
         pki = self.run.keystore.member_files(self.member, now) if config.cluster.tls else None
         others = (each for name, each in self.found.facts.items() if name != self.name)
         stage = transport.beside(others, config.cluster.tls)
-        return Want(config, self.member, fact, self.token, pki, joining=True, stage=stage)
+        dialled = {  # etcd takes no list of members at a first start that differs from the cluster's
+            each.name: urlsplit(each.peer_urls[0]).scheme
+            for each in self.found.cluster
+            if each.peer_urls and each.name != self.name
+        }
+        return Want(config, self.member, fact, self.token, pki, joining=True, stage=stage, dialled=dialled)
 
     def lines(self) -> list[str]:
         """What happens, a line each; the same for --dry-run and for a real run."""

@@ -66,6 +66,7 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
     _obtainable(run.config, hops)
     for hop in hops:  # what nothing can be said for in other words, before the first hop
         under(run.config, hop.end)
+    guards.refuse(each for hop in hops for fact in facts.values() for each in guards.by_chance(hop.end, fact))
     if plan or run.dry_run:
         _show(run, facts, hops, plan=plan)
         return

@@ -365,7 +365,8 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     "a change of the transport was cut short": (
         "transport", picture(patient("etcd02", running=settings(Stage.BOTH, "etcd02"))),
         ["error etcd02: a change of the transport was cut short: the others reach it by another scheme than it "
-         "listens with; inv enable-tls finishes it, inv disable-tls takes it back",
+         "listens with; inv enable-tls finishes it, inv disable-tls takes it back; where another host is lost, "
+         "neither can: inv etcdctl -- member update 2 --peer-urls=http://192.0.2.12:2380",
          "warning -: on the way to TLS, with etcd02 reached by peers by http still; "
          "inv enable-tls goes on; inv disable-tls goes back"],
     ),

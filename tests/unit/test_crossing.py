@@ -10,15 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from etcdops import guards
+from etcdops import desired, guards
+from etcdops.desired import Want
 from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
 from etcdops.etcd import View
-from etcdops.facts import HostFacts
+from etcdops.facts import HostFacts, parse_conf
+from etcdops.membership import Arrival
 from etcdops.run import Run
 from etcdops.steps import crossing, transport
 from etcdops.steps.crossing import Crossing
+from etcdops.steps.join import Join
+from etcdops.steps.membership import Survey
 from etcdops.transport import Stage
-from tests.unit.build import NAMES, TOKEN, config, three, view
+from tests.unit.build import NAMES, TOKEN, config, fresh, member, three, view
 from tests.unit.test_transport import at
 
 PLAIN, BOTH, PEERS, TLS = Stage
@@ -127,3 +131,57 @@ def test_a_member_that_is_not_recorded_yet_is_one_for_deploy() -> None:
     facts = three(lambda name: at(PLAIN, name, view=view(name)), unrecorded)
     (found,) = guards.beneath_a_crossing(config(tls=False), facts)
     assert f"{found}; {found.hint}" == "etcd02: its joining is not recorded yet; inv deploy first"
+
+
+TOLD = "speaks http and https, and with etcd 3.5.1 each start decides by chance whether it answers by http"
+
+
+@pytest.mark.parametrize(
+    ("stage", "version", "runs", "found"),
+    [
+        (BOTH, "3.5.1", "3.5.16", [TOLD]),
+        (PEERS, "3.5.1", "3.5.16", [TOLD]),
+        (TLS, "3.5.1", "3.5.16", []),
+        (PLAIN, "3.5.1", "3.5.16", []),
+        (PEERS, "3.5.30", "3.5.16", []),
+        (PEERS, "3.5.1", "3.5.1", []),  # it runs so already: no reason to keep it from anything
+    ],
+)
+def test_no_release_comes_half_way_that_cannot_be_there(
+    stage: Stage, version: str, runs: str, found: list[str]
+) -> None:
+    facts = at(stage, executable=f"/opt/etcd/{runs}/etcd")
+    known = config(version, tls=stage >= PEERS)
+    assert [each.message for each in guards.by_chance(version, facts)] == found
+    assert [each.message for each in guards.host.other_way(known, known.member(FIRST), facts)] == found
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_no_member_moves_while_any_is_dialled_by_http_and_has_certificates(stage: Stage) -> None:
+    known = config(tls=stage >= PEERS)
+    facts = three(lambda name: at(stage, name), at(max(stage, BOTH) if stage < PEERS else stage, "etcd02"))
+    third = known.member("etcd03")
+    found = [each.host for each in guards.moved(known, third, third, facts) if each.message.startswith("is between")]
+    assert found == {PLAIN: ["etcd02"], BOTH: list(NAMES), PEERS: [], TLS: []}[stage]
+
+
+def test_who_is_torn_is_told_the_way_out_that_needs_no_other_host() -> None:
+    (found,) = guards.torn(at(BOTH, dialled="https"))
+    assert found.hint.endswith(": inv etcdctl -- member update 1 --peer-urls=http://192.0.2.11:2380")
+    (found,) = guards.torn(at(PEERS, dialled="http"))
+    assert found.hint.endswith(": inv etcdctl -- member update 1 --peer-urls=https://192.0.2.11:2380")
+
+
+def test_a_new_member_lists_each_of_the_others_as_the_cluster_does() -> None:
+    """Else etcd does not start it: "unmatched member while checking PeerURLs"."""
+    dialled = {"etcd01": "https", "etcd02": "http"}
+    want = Want(config(), config().member("etcd03"), fresh("etcd03"), TOKEN, None, True, PEERS, dialled)
+    assert parse_conf(desired.etcd_conf(want, b"").decode())["ETCD_INITIAL_CLUSTER"] == (
+        "etcd01=https://192.0.2.11:2380,etcd02=http://192.0.2.12:2380,etcd03=https://192.0.2.13:2380"
+    )
+    members = (member("etcd01"), member("etcd02", peer_urls=("http://192.0.2.12:2380",)), member("etcd03"))
+    facts = {"etcd01": at(PEERS), "etcd02": at(BOTH, "etcd02"), "etcd03": fresh("etcd03")}
+    run = Run(Path("config.yaml"))
+    run.__dict__["config"] = config(tls=False)
+    join = Join(run, run.config.member("etcd03"), Survey(facts, {}, members), Arrival(), TOKEN, (), {}, None)
+    assert join._want(facts["etcd03"]).dialled == dialled

@@ -413,7 +413,8 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
             member("etcd01"), *(member(each, peer_urls=(f"http://{address(each)}:2380",)) for each in NAMES[1:]),
         )))),
         ["etcd01: a change of the transport was cut short: the others reach it by another scheme than it listens with; "
-         "inv enable-tls finishes it, inv disable-tls takes it back"],
+         "inv enable-tls finishes it, inv disable-tls takes it back; where another host is lost, "
+         "neither can: inv etcdctl -- member update 1 --peer-urls=http://192.0.2.11:2380"],
     ),
     "a member without quorum has no say in it": (
         config(),
