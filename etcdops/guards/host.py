@@ -72,6 +72,7 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
     """A member that runs, or has data to run on, in a way that deploy must not change."""
     yield from other_way(config, member, facts)
     yield from other_release(config, member, facts)
+    yield from by_chance(config.cluster.version, facts)
 
 
 def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
@@ -96,7 +97,6 @@ def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refu
         )
     else:
         yield from torn(facts)
-        yield from by_chance(config.cluster.version, facts)
 
 
 def torn(facts: HostFacts) -> Iterator[Refused]:
@@ -125,7 +125,7 @@ def between(facts: HostFacts) -> Iterator[Refused]:
 def by_chance(version: str, facts: HostFacts) -> Iterator[Refused]:
     """A member that speaks http and https, and would get a release that cannot be relied on to do so."""
     halfway = transport.stage(facts) in {transport.Stage.BOTH, transport.Stage.PEERS}
-    if halfway and installed(facts) != version and not transport.serves_both(version):
+    if halfway and not is_strange(facts) and installed(facts) != version and not transport.serves_both(version):
         yield Refused(
             f"speaks http and https, and with etcd {version} each start decides by chance whether it answers by http",
             host=facts.name,

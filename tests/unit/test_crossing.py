@@ -153,7 +153,7 @@ def test_no_release_comes_half_way_that_cannot_be_there(
     facts = at(stage, executable=f"/opt/etcd/{runs}/etcd")
     known = config(version, tls=stage >= PEERS)
     assert [each.message for each in guards.by_chance(version, facts)] == found
-    assert [each.message for each in guards.host.other_way(known, known.member(FIRST), facts)] == found
+    assert [each.message for each in guards.unlike(known, known.member(FIRST), facts)] == found
 
 
 @pytest.mark.parametrize("stage", Stage)
