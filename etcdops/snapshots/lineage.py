@@ -42,11 +42,12 @@ class Life:
         return self.manifests[0].taken, self.manifests[0].revision
 
 
-def own(manifests: Iterable[Manifest], ours: Collection[str], id_: str = "") -> list[Manifest]:
+def own(manifests: Iterable[Manifest], ours: Collection[str], id_: str = "", *, sure: bool = False) -> list[Manifest]:
     """The backups, newest first, of the cluster whose members have the addresses ``ours``, and now the id ``id_``.
 
     ``manifests``: all of its name; ``id_``: '' where nobody tells.  Where there is but one cluster of the name, all are
-    its own, wherever its members were.  None, where they are of several and nothing tells which it is.
+    its own, wherever its members were: enough for a restore on fresh hosts, but not for whoever deletes, so ``sure``
+    asks for the id or an address.  None, where they are of several and nothing tells which it is.
     """
     lives = _lives(manifests)
     found = [life for life in lives if id_ and life.manifests[0].cluster_id == id_]
@@ -57,6 +58,8 @@ def own(manifests: Iterable[Manifest], ours: Collection[str], id_: str = "") -> 
         if any(a.overlaps(b) for a in found for b in found if a is not b):
             return []
     known = bool(found)
+    if sure and not known:
+        return []
     found = _family(found or lives[:1], lives)
     if not known and len(found) < len(lives):
         return []

@@ -13,7 +13,8 @@ from etcdops.snapshots.manifest import Manifest
 def expired(manifests: Iterable[Manifest], keep: KeepSection, now: datetime) -> list[Manifest]:
     """The backups that ``keep`` lets go, oldest first; those of one cluster never count for another.
 
-    None if ``keep`` is empty.  Never a cluster's newest, nor one from the future (``now`` or the clock that dated it is
+    None if ``keep`` is empty.  Never a cluster's newest, nor the last one of an id that it had before (it may have been
+    built anew, empty, and that is what was in it); nor one from the future (``now`` or the clock that dated it is
     wrong, and nobody knows which).
     """
     manifests = list(manifests)
@@ -41,6 +42,8 @@ def _stay(newest_first: list[Manifest], keep: KeepSection, now: datetime) -> lis
         why.setdefault(each.name, f"of {each.taken:%F}")
     for each in _newest_of_each(past, keep.weekly, lambda taken: taken.isocalendar()[:2]):
         why.setdefault(each.name, f"of week {each.taken:%G-W%V}")
+    for each in {each.cluster_id: each for each in reversed(past)}.values():
+        why.setdefault(each.name, f"the last of cluster {each.cluster_id or 'unknown'}")
     return [(each, why[each.name]) for each in newest_first if each.name in why]
 
 

@@ -78,10 +78,11 @@ def prune(run: Run) -> None:
             removed.append(name)
             run.ui.result(f"{name}  {'would be deleted' if run.dry_run else 'deleted'}")
         manifests = store.manifests()
-        own = _own(run, manifests)
+        own = _own(run, manifests, sure=True)
         stay = reasons(own, keep, datetime.now(UTC))
         for each in _strangers(run, manifests, own):
-            why = _of_another(each) if own else f"one of several clusters of this name, {UNKNOWN}"
+            alike = not own and _is_at_home(run, each)
+            why = f"one of several clusters of this name, {UNKNOWN}" if alike else _of_another(each)
             run.ui.result(f"{each.name}  stays: {why}")
         for what in store.damaged:
             run.ui.warn(f"{what}; left as it is")
@@ -98,19 +99,21 @@ def prune_store(run: Run, store: Store, id_: str = "") -> Iterator[str]:
     Backups that are not whole count for nothing, and are left as they are; so are those of another cluster of the same
     name.  ``id_``: of this cluster, where it is known.
     """
-    own = _own(run, store.manifests(), id_)
+    own = _own(run, store.manifests(), id_, sure=True)
     for manifest in expired(own, run.config.backup.keep, datetime.now(UTC)):
         if not run.dry_run:
             store.remove(manifest)
         yield manifest.name
 
 
-def _own(run: Run, manifests: Sequence[Manifest], id_: str = "", *, rescues: bool = False) -> list[Manifest]:
+def _own(
+    run: Run, manifests: Sequence[Manifest], id_: str = "", *, rescues: bool = False, sure: bool = False
+) -> list[Manifest]:
     """The backups of this cluster, newest first; not what a restore has saved before it replaced it, but with
-    ``rescues``."""
+    ``rescues``.  ``sure``: as whoever deletes has to be."""
     named = [each for each in manifests if each.cluster == run.config.cluster.name]
     kept = named if rescues else [each for each in named if each.purpose == "backup"]
-    return lineage.own(kept, [member.address for member in run.config.members], id_)
+    return lineage.own(kept, [member.address for member in run.config.members], id_, sure=sure)
 
 
 def _strangers(run: Run, manifests: Sequence[Manifest], own: Sequence[Manifest]) -> list[Manifest]:
@@ -118,6 +121,11 @@ def _strangers(run: Run, manifests: Sequence[Manifest], own: Sequence[Manifest])
     mine = {each.name for each in own}
     named = [each for each in manifests if each.cluster == run.config.cluster.name and each.purpose == "backup"]
     return [each for each in named if each.name not in mine]
+
+
+def _is_at_home(run: Run, manifest: Manifest) -> bool:
+    """Whether a member of this cluster has an address that the backup names."""
+    return not lineage.addresses(manifest).isdisjoint(member.address for member in run.config.members)
 
 
 def _of_another(manifest: Manifest) -> str:
@@ -142,7 +150,7 @@ def find(
         age = datetime.now(UTC) - manifest.taken
         if age > run.config.backup.schedule.every:
             run.ui.warn(f"{source.name} is {_age(age)}; {_on_the_hosts(run)}")
-        if lineage.addresses(manifest).isdisjoint(member.address for member in run.config.members):
+        if not _is_at_home(run, manifest):
             where = ", ".join(sorted(lineage.addresses(manifest)))
             run.ui.warn(f"{source.name} is of members at other addresses than those of config.yaml: {where}")
     return source, manifests

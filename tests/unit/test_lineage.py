@@ -52,3 +52,9 @@ def test_own(store: str, ours: set[str], id_: str, expected: str) -> None:
     manifests = taken(store)
     found = own(manifests, ours, id_)
     assert [f"{m.cluster_id}/{(NOW - m.taken) // timedelta(hours=1)}" for m in found] == expected.split()
+
+
+def test_whoever_deletes_has_to_be_told_by_an_id_or_an_address() -> None:
+    manifests = taken(f"a@{HERE}/4 b@{HERE}/3")
+    for ours, id_, expected in (({ELSEWHERE}, "", 0), ({ELSEWHERE}, "c", 0), ({ELSEWHERE}, "b", 2), ({HERE}, "", 2)):
+        assert len(own(manifests, ours, id_, sure=True)) == expected

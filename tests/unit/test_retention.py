@@ -16,9 +16,10 @@ from tests.unit.snapshots import NOW, manifest
 NONE = KeepSection()
 
 
-def at(text: str, cluster: str = "prod") -> Manifest:
+def at(text: str, cluster: str = "prod", id_: str = "") -> Manifest:
     """A backup of ``MONTH-DAY HOUR`` in 2026."""
-    return manifest(taken=datetime.strptime(f"2026-{text}", "%Y-%m-%d %H").replace(tzinfo=UTC), cluster=cluster)
+    taken = datetime.strptime(f"2026-{text}", "%Y-%m-%d %H").replace(tzinfo=UTC)
+    return manifest(taken=taken, cluster=cluster, cluster_id=id_)
 
 
 # 2026-11-22 is a Sunday, 20 h UTC is now.
@@ -50,6 +51,11 @@ EXAMPLES: dict[str, tuple[KeepSection, list[Manifest], list[str]]] = {
         [at("11-22 02"), at("11-21 02"), at("01-01 02", "other"), at("01-02 02", "other")],
         ["11-22 02", "01-02 02"],
     ),
+    "the last one of each id": (
+        KeepSection(last=2),
+        [*(at(f"11-{day} 02", id_=id_) for day, id_ in ((10, "a"), (11, "a"), (20, "b"), (21, "b"), (22, "b")))],
+        ["11-22 02", "11-21 02", "11-11 02"],
+    ),
 }
 
 
@@ -76,10 +82,13 @@ def test_says_why() -> None:
 
 many = st.lists(
     st.builds(
-        lambda hours, revision, cluster: manifest(age=timedelta(hours=hours), revision=revision, cluster=cluster),
+        lambda hours, revision, cluster, id_: manifest(
+            age=timedelta(hours=hours), revision=revision, cluster=cluster, cluster_id=id_
+        ),
         st.integers(-30, 3000),
         st.integers(1, 3),
         st.sampled_from(["prod", "prod-eu"]),
+        st.sampled_from(["a", "b"]),
     ),
     max_size=40,
     unique_by=lambda each: each.name,
@@ -95,8 +104,8 @@ def gone(manifests: list[Manifest], keep: KeepSection) -> set[str]:
 @given(many, keeps)
 @settings(deadline=None)
 def test_the_newest_of_each_cluster_stays(manifests: list[Manifest], keep: KeepSection) -> None:
-    for cluster in {each.cluster for each in manifests}:
-        past = [each for each in manifests if each.cluster == cluster and each.taken <= NOW]
+    for cluster in {(each.cluster, each.cluster_id) for each in manifests}:
+        past = [each for each in manifests if (each.cluster, each.cluster_id) == cluster and each.taken <= NOW]
         if past:
             newest = max(past, key=lambda each: (each.taken, each.revision))
             assert newest.name not in gone(manifests, keep)

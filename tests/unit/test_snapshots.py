@@ -135,6 +135,29 @@ def test_nothing_tells_which_of_two_clusters_is_meant(run: Run, capsys: pytest.C
     assert [line.split("  ")[0] for line in printed(capsys)] == [second.name, first.name, "nothing to do"]
 
 
+def test_whoever_has_no_backup_deletes_no_other_clusters(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """One name, one store, other addresses: `latest` may take it for its own after a loss of all hosts, prune not."""
+    older, newer = (store(run, hours, cluster_id="a", members=at("198.51.100.1")) for hours in (5, 3))
+    steps.verify(run, "latest")
+    assert printed(capsys)[0].startswith(f"{newer.name}: proven: ")
+    before = names(run)
+    assert list(steps.prune_store(run, FolderStore(run.config.resolve("store")), "b")) == []
+    steps.prune(run)
+    words = "stays: of another cluster of this name, with the id a, at 198.51.100.1"
+    assert printed(capsys) == [f"{newer.name}  {words}", f"{older.name}  {words}", "nothing to do"]
+    assert names(run) == before
+
+
+def test_what_was_in_a_cluster_before_it_was_built_anew_stays(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    store(run, 50, cluster_id="a", members=at("192.0.2.1"))
+    real = store(run, 40, cluster_id="a", members=at("192.0.2.1"))
+    store(run, 2, cluster_id="b", members=at("192.0.2.1"))
+    empty = store(run, 1, cluster_id="b", members=at("192.0.2.1"))
+    steps.prune(run)
+    assert printed(capsys)[2:] == [f"{empty.name}  stays: last", f"{real.name}  stays: the last of cluster a"]
+    assert names(run) == sorted(f"{each.name}.{kind}" for each in (empty, real) for kind in ("db", "json"))
+
+
 def test_latest_is_not_from_the_future(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """As with a clock that was a year ahead when it was taken."""
     ahead, good = store(run, -365 * 24 - 1), store(run, 3)
@@ -259,7 +282,7 @@ def test_no_such_file(run: Run) -> None:
 
 def test_prune(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(config)
-    oldest, older, newest = (store(run, hours) for hours in (50, 40, 1))
+    oldest, older, newest = (store(run, hours, members=at("192.0.2.1")) for hours in (50, 40, 1))
     others = [store(run, hours, cluster="other") for hours in (200, 100)]
     put(run.config.resolve("store") / "prod-20260101T000000Z-r1.db", b"")
     before = names(run)
@@ -295,7 +318,7 @@ def test_what_is_gone_is_told_when_the_next_one_cannot_be_deleted(
             raise OpsError("no permission", hint="look at the folder")
 
     run = Run(config, json=True, _fleet=cast(Fleet, Nobody()))
-    oldest, older = (store(run, hours) for hours in (50, 40))
+    oldest, older = (store(run, hours, members=at("192.0.2.1")) for hours in (50, 40))
     monkeypatch.setattr(backup, "from_cluster", from_cluster)
     monkeypatch.setattr(FolderStore, "remove", remove)
     with pytest.raises(OpsError, match="the backup is whole, but old ones were not deleted: no permission"):
