@@ -125,8 +125,10 @@ class Lock:
             before = self._holds.get(host.key)
             if before is not None and before.stands():
                 return
-            again = host.key in self._known
-            self._holds.pop(host.key, None)
+            again = self._taken and host.key in self._known
+            if before is not None:
+                self._holds.pop(host.key, None)
+                before.end("its connection stalled, and it is taken again")
             with self._call(host.name) as outcome:
                 self._take_one(host, session, again=again)
                 outcome.rc = 0
@@ -145,7 +147,7 @@ class Lock:
     def _take_one(self, host: Host, session: Session, *, again: bool) -> None:
         how = "again" if again else "break" if self._breaks and not self._taken else "first"
         hold = Hold(host, session, self.owner, how, self._linger)
-        answer = hold.answer(PATIENCE)
+        answer = hold.answer(PATIENCE + SILENCE * again)
         if answer == ["busy"]:
             self._say(f"waiting: on {host.name} a command of an earlier run still runs")
             answer = hold.answer(self._linger + PATIENCE)
@@ -157,8 +159,12 @@ class Lock:
                     hold.confirm()
             case ["held", *_]:
                 found = Held.parse("\t".join(answer))
-                if again:
+                ours = found.owner.run == self.owner.run
+                if again and found.confirmed and not ours:
                     raise self._is_lost(host, found.owner)
+                if again:  # it may be free when the host is asked once more
+                    who = "an older connection of this run" if ours else "a run that only begins"
+                    raise HostError(f"{who} has the lock, and does not end", host=host.name)
                 raise refusal({host.name: found}, self._command) if self._taken else Locked(found)
             case ["lost", run, *about]:
                 raise self._is_lost(host, Owner.parse(run, about))
@@ -223,7 +229,7 @@ class Hold:
         return []
 
     def confirm(self) -> None:
-        """It is ours for good: from here on a sign of life goes out every few seconds."""
+        """It is ours for good; the host notes that with each sign of life from here on."""
         self._words.put(b".")
 
     def stands(self) -> bool:
@@ -233,7 +239,7 @@ class Hold:
         if now() - self._heard < SILENCE - BEAT:
             return True
         before = self._heard
-        self._words.put(b".")
+        self._words.put(b",")
         with self._news:
             self._news.wait_for(lambda: self.ended or self._heard > before, timeout=BEAT)
         return not self.ended and self._heard > before
@@ -261,17 +267,18 @@ class Hold:
 
     def _speak(self, owner: Owner) -> Iterator[bytes]:
         yield f"{owner.line}\n".encode()
-        patience: float | None = None  # until it is confirmed
+        usual = b","  # until it is confirmed: another host may take longer to say whether it is free
         while True:
             try:
-                word = self._words.get(timeout=patience)
+                word = self._words.get(timeout=BEAT)
             except queue.Empty:
-                word = b"."
+                word = usual
             if word == b".":
+                usual = word
+            if word in (b".", b","):
                 self._sent.append(now())
-                patience = BEAT
             yield word
-            if word != b".":
+            if word not in (b".", b","):
                 return
 
     def _hear(self, chunk: bytes) -> None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from etcdops import layout
 from etcdops.errors import HostError, LockLost, OpsError, Refused, Unreachable
 from etcdops.operation import Controller, Held, Lock, Owner
 from etcdops.operation import lock as lock_module
@@ -91,13 +92,21 @@ class Machine:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def script(self, text: str) -> str:
-        said = f'logger() {{ shift 3; echo "$*" >>{self.folder}/journal; }}'
-        return f"{said}\n" + text.replace("/run/etcdops", f"{self.folder}/run")
+        logger = self.folder / "logger"
+        if not logger.exists():
+            logger.write_text(f'#!/bin/sh\nshift 3\necho "$*" >>{self.folder}/journal\n')
+            logger.chmod(0o700)
+        return f"PATH={self.folder}:$PATH\n" + text.replace("/run/etcdops", f"{self.folder}/run")
 
     @property
     def journal(self) -> list[str]:
         path = self.folder / "journal"
         return path.read_text().splitlines() if path.exists() else []
+
+    def told(self, name: str) -> str:
+        """What a file in /run/etcdops says."""
+        path = self.folder / "run" / name
+        return path.read_text() if path.exists() else ""
 
     def kill(self) -> None:
         """What a reboot, or the end of a connection, does to what runs on it."""
@@ -115,6 +124,7 @@ class Line:
         self.machine = machine
         self.alive = True
         self.mine: list[subprocess.Popen[bytes]] = []
+        self.deaf: list[subprocess.Popen[bytes]] = []  # whose answers are stuck on the way
 
     def close(self) -> None:
         """As sshd ends it: whoever reads from it sees the end."""
@@ -148,7 +158,8 @@ class Line:
 
         threading.Thread(target=feed, daemon=True).start()
         while chunk := process.stdout.read1(4096):  # type: ignore[attr-defined]
-            relay[0](chunk)
+            if process not in self.deaf:
+                relay[0](chunk)
         relay[1](process.stderr.read())
         return SimpleNamespace(status=process.wait())
 
@@ -357,6 +368,131 @@ def test_what_an_earlier_run_left_running_is_waited_for(machines: dict[str, Mach
     take_soon(second)
     assert left.poll() is not None, "the lock was taken beneath a command of the run before"
     assert said == ["waiting: on etcd02 a command of an earlier run still runs"]
+
+
+def test_what_was_taken_already_does_not_expire_meanwhile(
+    machines: dict[str, Machine], run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "SILENCE", 1.0)
+    monkeypatch.setattr(lock_module, "BEAT", 0.3)
+    first = run("A")
+    first.take()
+    text = machines["etcd02"].script(f"{first.lock.fence}\nexec sleep 3")
+    left = subprocess.Popen(["sh", "-c", text])
+    time.sleep(0.3)
+    first.lock.release()
+    second = run("B")
+    second.take()
+    assert left.wait() == 0
+    assert second.lock.hosts == ["etcd01", "etcd02", "etcd03"]
+    assert [bool(second.of[name].line.mine[1:]) for name in second.of] == [False] * 3, "one was taken twice"
+
+
+def test_a_canary_keeps_nobody_off_its_host(machines: dict[str, Machine], run: Make) -> None:
+    first = run("A")
+    first.take()
+    text = f"{first.lock.fence}\nCLIENT=false\nnumber() {{ cat; }}\n{layout.script('canary')}"
+    canary = subprocess.Popen(
+        ["sh", "-c", machines["etcd02"].script(text), "etcdops", "http://192.0.2.1:2379", "key", "0.05", ""],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        time.sleep(0.5)
+        first.lock.release()
+        said: list[str] = []
+        second = run("B", say=said.append)
+        second.take()
+        assert (second.lock.hosts, said, canary.poll()) == (["etcd01", "etcd02", "etcd03"], [], None)
+    finally:
+        canary.communicate(timeout=10)
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_journal_that_hangs_keeps_no_lock(machines: dict[str, Machine], run: Make, *, breaks: bool) -> None:
+    for machine in machines.values():
+        machine.script("")
+        (machine.folder / "logger").write_text("#!/bin/sh\nexec sleep 8\n")
+    first, second = run("A"), run("B", breaks=breaks)
+    first.take()
+    until(lambda: {machine.told("beat") for machine in machines.values()} == {"A\n"})
+    if not breaks:
+        for way in first.of.values():
+            way.line.close()
+    began = time.monotonic()
+    take_soon(second)
+    assert time.monotonic() - began < 6
+    assert second.lock.hosts == ["etcd01", "etcd02", "etcd03"]
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def refused(ways: Ways) -> bool:
+    with pytest.raises(Refused):
+        ways.take()
+    return True
+
+
+def test_who_was_refused_elsewhere_takes_nothing_from_its_run(machines: dict[str, Machine], run: Make) -> None:
+    """One line of A is cut for longer than the silence; B gets that host, and none of the others."""
+    first, second = run("A"), run("B")
+    first.take()
+    until(lambda: machines["etcd02"].told("beat") == "A\n")
+    first.of["etcd02"].line.close()
+    until(lambda: refused(second) and machines["etcd02"].told("owner").startswith("B\t"))
+    first.of["etcd02"].enter()
+    assert first.lock.hosts == ["etcd01", "etcd02", "etcd03"]
+    assert first.of["etcd02"].run("echo done").stdout == "done\n"
+
+
+def test_who_had_it_meanwhile_is_not_hidden_by_one_who_was_refused(machines: dict[str, Machine], run: Make) -> None:
+    first, second, third = run("A"), run("B", only=("etcd02",)), run("C")
+    first.take()
+    until(lambda: machines["etcd02"].told("beat") == "A\n")
+    first.of["etcd02"].line.close()
+    take_soon(second)
+    until(lambda: machines["etcd02"].told("beat") == "B\n")
+    second.lock.release()
+    assert refused(third)
+    assert machines["etcd02"].told("owner").startswith("C\t")
+    with pytest.raises(LockLost, match=r"etcd02 has been taken by .*\(B\) since"):
+        first.of["etcd02"].enter()
+
+
+def test_a_connection_whose_answers_are_stuck_gives_way_to_the_next(
+    machines: dict[str, Machine], run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host hears of the run all the while, so the lock stays the old connection's until that is ended."""
+    monkeypatch.setattr(lock_module, "SILENCE", 2.0)
+    monkeypatch.setattr(lock_module, "BEAT", 0.3)
+    first = run("A")
+    first.take()
+    line = first.of["etcd02"].line
+    line.deaf += line.mine
+    time.sleep(2.5)
+    first.of["etcd02"].enter()
+    assert len(line.mine) == 2 and line.mine[0].wait(5) == 0
+    assert first.lock.hosts == ["etcd01", "etcd02", "etcd03"]
+    assert machines["etcd02"].journal == ["inv deploy by bob@desk (A): its connection stalled, and it is taken again"]
+
+
+def test_one_that_cannot_be_ended_is_no_other_run(run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock_module, "SILENCE", 1.0)
+    monkeypatch.setattr(lock_module, "BEAT", 0.3)
+    first = run("A")
+    first.take()
+    line = first.of["etcd02"].line
+    line.deaf += line.mine
+    monkeypatch.setattr(lock_module.Hold, "end", lambda hold, how: None)
+    time.sleep(1.5)
+    with pytest.raises(HostError, match="an older connection of this run has the lock") as error:
+        first.of["etcd02"].enter()
+    assert not isinstance(error.value, LockLost)
 
 
 def test_what_does_not_end_in_time_keeps_others_out(machines: dict[str, Machine], run: Make) -> None:
