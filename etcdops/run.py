@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -155,6 +155,13 @@ class Run:
     def turns(self, names: Sequence[str], done: str) -> Iterable[str]:
         """Each of ``names`` in turn, which Ctrl-C does not cut short; ``done``: what each is then, as in restarted."""
         return self.operation.turns(names, done) if self.operation else names
+
+    def unbroken(self, standing: str) -> AbstractContextManager[None]:
+        """What takes back or puts right goes through, whatever began it; only a second Ctrl-C stops it.
+
+        ``standing``: what was going on then, in words.
+        """
+        return self.operation.interrupts.unbroken(standing) if self.operation else nullcontext()
 
     def interrupted(self, error: BaseException) -> OpsError:
         """What Ctrl-C has left, and which command goes on."""

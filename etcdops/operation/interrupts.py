@@ -37,7 +37,9 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            for number in SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:  # nohup, or `&` in a script: it stays ignored
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -58,6 +60,14 @@ class Interrupts:
             yield
         finally:
             self._turns -= 1
+
+    @contextlib.contextmanager
+    def unbroken(self, standing: str) -> Iterator[None]:
+        """A turn that takes back or puts right; ``standing``: what a second Ctrl-C cuts short, in words."""
+        before, self.standing = self.standing, standing
+        with self.turn():
+            yield
+        self.standing = before
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -83,7 +93,10 @@ class Interrupts:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             _leave_terminal()
-        if self._asked or self._asking or not self.decided:
+        if self._asked:
+            self._stopped = True  # it stops here: what takes things back now goes on past every safe point
+            raise KeyboardInterrupt
+        if self._asking or not (self.decided or self._turns):
             raise KeyboardInterrupt
         self._asked = True
         with contextlib.suppress(OSError):

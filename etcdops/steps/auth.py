@@ -87,7 +87,8 @@ def auth_enable(run: Run) -> None:
         _run(run.fleet[name], *forget.words)
         way_back.forget()
     except BaseException as error:
-        outcome = _back_out(run, spare, way_back)
+        with run.unbroken("authentication was being turned off again"):
+            outcome = _back_out(run, spare, way_back)
         if isinstance(error, OpsError):
             raise OpsError(f"authentication was not turned on: {error}", hint=outcome) from None
         run.ui.line(outcome)
@@ -104,7 +105,8 @@ def _go_back(run: Run, way_back: Rescue) -> None:
         _prove(run)
     except credentials.Denied as error:
         run.ui.step("A run before was cut short, and the tasks are not let in: turn authentication off again")
-        outcome = _back_out(run, spare, way_back)
+        with run.unbroken("authentication was being turned off again"):
+            outcome = _back_out(run, spare, way_back)
         raise OpsError(f"a run that was cut short had turned it on: {error}", hint=outcome) from None
 
 

@@ -100,7 +100,8 @@ class Exchange:
 
                 run.fleet.all(stage)
         except BaseException:
-            self.discard()
+            with run.unbroken("what was staged was being deleted again"):
+                self.discard()
             raise
 
     def discard(self) -> None:
@@ -120,7 +121,8 @@ class Exchange:
         try:
             rescue(self.run, self.before, store, work)
         except BaseException:
-            self.discard()
+            with self.run.unbroken("what was staged was being deleted again"):
+                self.discard()
             raise
 
     def swap(self) -> None:
@@ -138,7 +140,8 @@ class Exchange:
             strangers = {name: replace(fact, identity={}) for name, fact in self.before.facts.items()}
             delivery.record(run, strangers, views, order.token, run.names, ALL_STEPS)
         except BaseException as error:
-            outcome = self._roll_back(error)
+            with run.unbroken("the old data was being put back"):
+                outcome = self._roll_back(error)
             if isinstance(error, HostsFailed):
                 raise HostsFailed(error.errors, hint=outcome) from None
             if isinstance(error, OpsError):

@@ -145,7 +145,8 @@ class Join:
                 delivery.push(run, changes, archives)
             learner.follow(run, self.member, self.others, self._enter(), self._guard)
         except BaseException as error:
-            outcome = self._take_back(error, undone)
+            with run.unbroken(f"{name} was being taken back out"):
+                outcome = self._take_back(error, undone)
             inner = error.errors[0] if isinstance(error, HostsFailed) and len(error.errors) == 1 else error
             if isinstance(inner, OpsError):
                 inner.hint = outcome

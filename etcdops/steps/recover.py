@@ -104,7 +104,8 @@ def recover(run: Run) -> None:
             exchange.prepare()
             exchange.swap()
     except BaseException:
-        _give_back(part, hosts)
+        with run.unbroken("the survivors were being put back"):
+            _give_back(part, hosts)
         raise
     exchange.commit()
     part.close()

@@ -21,6 +21,7 @@ from etcdops.steps.exchange import Exchange, exclusively, is_early, put_back, re
 from etcdops.steps.snapshots import Source
 
 MIB = 1 << 20
+BACK = "the old data was being put back and etcd started (where it is back already, inv start does the rest)"
 
 
 @exclusively
@@ -46,14 +47,16 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             return
         run.confirm(f"Restore {run.config.cluster.name} from it", answer=run.config.cluster.name)
         if cluster.unfinished:
+            run.decided(_back(cluster))
             if not any(side.barred for side in cluster.sides.values()):
                 rescue(run, cluster, store, work)  # clients may have written to what it had brought
                 stored = store.manifests()
-            put_back(run, cluster.unfinished)
-            try:  # what goes wrong from here on is to find the old cluster up again
-                _revive(run)
-            except OpsError as error:
-                run.ui.warn(f"{error}; its data is set aside on its host all the same")
+            with run.unbroken(BACK):
+                put_back(run, cluster.unfinished)
+                try:  # what goes wrong from here on is to find the old cluster up again
+                    _revive(run)
+                except OpsError as error:
+                    run.ui.warn(f"{error}; its data is set aside on its host all the same")
             cluster = look(run)
         delivery.issue(run)
         own = (each for each in stored if each.cluster == run.config.cluster.name)
@@ -74,18 +77,25 @@ def undo(run: Run) -> None:
         run.ui.result(f"restore {completed} had come to its end, and is complete now; there is no way back from there")
         return
     if not cluster.unfinished:
-        raise Refused("no restore was cut short on any of these hosts", hint="inv status")
-    if run.dry_run:
-        for name, side in cluster.sides.items():
-            if side.unfinished:
-                run.ui.result(f"{name}  put the data back that restore {side.unfinished} had replaced")
+        down = [name for name, fact in cluster.facts.items() if fact.has_data and not fact.is_running]
+        hint = f"etcd does not run on {', '.join(down)}: inv start" if down else "inv status"
+        raise Refused("no restore was cut short on any of these hosts", hint=hint)
+    if run.decided(_back(cluster)):
         return
     served = not any(side.barred for side in cluster.sides.values())
     newer = "; what has been written since is set aside on each host" if served else ""
     run.confirm(f"The data comes back that restore {cluster.unfinished} had replaced{newer}")
-    put_back(run, cluster.unfinished)
-    names = _revive(run)
+    with run.unbroken(BACK):  # once it is back, nothing on the hosts says that their etcd is to be started
+        put_back(run, cluster.unfinished)
+        names = _revive(run)
     run.ui.result(f"the old data is back: {len(names)} members healthy" if names else "the old state is back")
+
+
+def _back(cluster: Cluster) -> Iterator[str]:
+    """What is put back, a line for each host."""
+    for name, side in cluster.sides.items():
+        if side.unfinished:
+            yield f"{name}  put the data back that restore {side.unfinished} had replaced"
 
 
 def _revive(run: Run) -> list[str]:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -223,6 +224,7 @@ def one(etcd: Etcd, folder: Path) -> Any:
         names=["etcd01"], credentials=Credentials(), dry_run=False, fleet=Hosts(etcd01=etcd),
         config=configfile.parse(TEXT, folder / "config.yaml"),
         decided=lambda lines: False, confirm=lambda words: None, reconnect=lambda: None,
+        unbroken=lambda standing: nullcontext(),
         ui=SimpleNamespace(step=lambda words: None),
     )  # fmt: skip
 
