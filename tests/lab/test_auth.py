@@ -175,7 +175,7 @@ def test_run_that_is_killed_before_its_proof_locks_nobody_out(open_: Project, ho
     hosts.each("cp -a /etc/etcd/ssl/server.pem /etc/etcd/ssl/client.pem")
     kept = open_.folder / "pki/etcdops-rescue"
     assert kept.stat().st_mode & 0o777 == 0o600
-    open_.inv("get", "/any").failed(1, "our certificate names no user of etcd")
+    open_.inv("get", "/any").failed(1, "authentication is on")
     done = open_.inv("auth-enable", "--yes").failed(1, "error: a run that was cut short had turned it on: ")
     assert done.stderr.splitlines()[-1].endswith("; it is off, as before")
     assert not is_on(open_)
