@@ -33,6 +33,7 @@ from paramiko.ssh_exception import NoValidConnectionsError
 
 from etcdops.config import Member, SshSection
 from etcdops.errors import HostError, Unreachable, UsageError
+from etcdops.ssh import proxy
 from etcdops.ssh.hostkeys import HostKey, KnownHosts, known_name
 from etcdops.ssh.identities import Identities
 from etcdops.ssh.link import Link, close
@@ -115,6 +116,8 @@ class Dialer:
     def _prepare(self, connection: Connection) -> Connection:
         if isinstance(connection.gateway, Connection):
             connection.gateway = self._jump(connection.gateway).connection
+        elif connection.gateway:
+            connection.gateway = proxy.deaf(connection.gateway)
         options = connection.ssh_config
         name = options.get("hostkeyalias") or known_name(connection.host, connection.port)
         limit = self._ssh.connect_timeout
@@ -276,7 +279,7 @@ def explain(error: BaseException, where: str, seconds: float, limit: float) -> H
     if isinstance(error, ChannelException):
         return Unreachable(f"{where}: the jump host cannot reach it ({error.text})", hint="try it from there")
     if isinstance(error, ProxyCommandFailure):
-        return Unreachable(f"{where}: {error}", hint="ProxyCommand of ~/.ssh/config")
+        return Unreachable(f"{where}: {proxy.shown(str(error))}", hint="ProxyCommand of ~/.ssh/config")
     if isinstance(error, EOFError | SSHException):
         reason = str(error).rstrip(".") or "hung up"
         if reason == "Timeout opening channel":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -13,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from paramiko import ProxyCommandFailure
 
 from etcdops.config import Member, SshSection
 from etcdops.errors import HostError, UsageError
-from etcdops.ssh import Fleet
+from etcdops.ssh import Fleet, proxy
 
 if TYPE_CHECKING:
     from tests.ssh.conftest import Ground, Sshd
@@ -350,6 +353,7 @@ def test_proxy_command_of_ssh_config(
     script = tmp_path / "pipe.py"
     script.write_text(
         "import socket, sys, threading, os\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
         "sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
         "def up():\n"
         "    while data := os.read(0, 65536): sock.sendall(data)\n"
@@ -359,6 +363,16 @@ def test_proxy_command_of_ssh_config(
     user_config(f"Host *\n Port {sshd.port}\n ProxyCommand {sys.executable} {script} %h %p\n")
     with ground.fleet(sshd.port) as fleet:
         assert fleet["m1"].run("wc -c", stdin=b"x" * 100_000).stdout == "100000\n"
+        for number in (signal.SIGINT, signal.SIGHUP):  # which the terminal sends to it as well
+            os.kill(int((tmp_path / "pid").read_text()), number)
+        assert fleet["m1"].run("wc -c", stdin=b"x" * 100_000).stdout == "100000\n"
+
+
+def test_proxy_command_that_fails(ground: Ground, sshd: Sshd, user_config: Callable[[str], None]) -> None:
+    user_config(f"Host *\n Port {sshd.port}\n ProxyCommand /nowhere/nc %h %p\n")
+    assert refused(ground.fleet(sshd.port)).message.endswith("No such file or directory")
+    failure = ProxyCommandFailure(" ".join(shlex.split(proxy.deaf("cat -"))), "Broken pipe")
+    assert proxy.shown(str(failure)) == str(ProxyCommandFailure("cat -", "Broken pipe"))
 
 
 def test_a_jump_host_that_fails_is_named_and_tried_once(ground: Ground, sshd: Sshd, silent_port: int) -> None:
