@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,13 @@ TESTS = Path(__file__).parent
 REAL_HOSTS = {"lab", "infra", CHAOS}
 SUM = 64  # digits of a SHA-256
 SECONDS = {"lint": 300, "lab": 900, "infra": 900, CHAOS: 900}  # the first test of real hosts builds their image
+
+
+def pytest_configure() -> None:
+    """Begun by `&` in a script or by nohup, it ignores what the runs that it starts are to be stopped with."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def tier(item: pytest.Item) -> str:
