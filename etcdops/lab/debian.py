@@ -20,7 +20,7 @@ NEEDED = {
     "ip": "iproute2",
     "ssh-keygen": "openssh-client",
 }
-# What the lab's hosts can be: systemd 247, 252, 257.  Older ones have left the mirrors.
+# What the lab's hosts can be: systemd 247, 252, 257
 RELEASES = ("bullseye", "bookworm", "trixie")
 # What makes a mirror reachable here (a proxy, a clock that is off) holds for the image as well.
 _ACQUIRE = ("http", "https", "Retries", "Check-Valid-Until", "Check-Date")

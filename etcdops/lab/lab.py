@@ -62,10 +62,11 @@ class Lab:
             network.up()
             wanted = [Machine(number, self._hosts) for number in range(1, hosts + 1)]
             missing = [machine for machine in wanted if not machine.exists]
+            bases = [image.ensure(self._say, turns[(machine.number - 1) % len(turns)]) for machine in missing]
             if missing and not self._machines():
                 self._owner.write_text(f"{self._folder.path.absolute()}\n")
-            for machine in missing:
-                machine.create(image.ensure(self._say, turns[(machine.number - 1) % len(turns)]))
+            for machine, base in zip(missing, bases, strict=True):
+                machine.create(base)
             machines = self._machines()
             public_key = self._folder.public_key()
             for machine in machines:
