@@ -25,7 +25,7 @@ from etcdops.lab import debian, image, network, packages
 from etcdops.lab.lab import Lab
 from etcdops.lab.machine import Machine
 from etcdops.layout import ROOT
-from tests.namespaces import Namespaces
+from tests.namespaces import Namespaces, outside
 
 NAMES = ("etcd01", "etcd02", "etcd03")
 VERSION = "3.6.16"
@@ -421,11 +421,27 @@ def _bracketed(address: str) -> str:
 
 
 def prepare() -> None:
-    """What a lab needs of this machine; out where the package mirrors are, and one at a time, for apt's sake."""
-    with Path("/run/etcdops-lab-prepare.lock").open("a") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    """What a lab needs of this machine."""
+    with mirrors():
         debian.install_missing(print, {"nft": "nftables"})
         image.ensure(print, debian.release().codename)
+
+
+def install(packages: Sequence[str]) -> None:
+    """Packages of this machine's Debian, unless all of them are here."""
+    with mirrors():
+        argv = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ", *packages]
+        states = subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout.split()
+        if states != ["installed"] * len(packages):
+            debian.install(packages, print)
+
+
+@contextlib.contextmanager
+def mirrors() -> Iterator[None]:
+    """Out where the package mirrors are, and one at a time, for apt's sake."""
+    with outside(), Path("/run/etcdops-lab-prepare.lock").open("a") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_FS, CLONE_NEWNS, CLONE_NEWNET = 0x00000200, 0x00020000, 0x40000000
@@ -29,6 +31,7 @@ class Namespaces:
             ["ip", "link", "set", "lo", "up"],
         ):
             subprocess.run(argv, check=True)
+        _entered.append(self)
 
     def go_out(self) -> None:
         """To where this machine's network is."""
@@ -41,8 +44,25 @@ class Namespaces:
     def close(self) -> None:
         """Go out for good."""
         self.go_out()
+        _entered.remove(self)
         for handle in (*self._outside.values(), *self._inside.values()):
             os.close(handle)
+
+
+_entered: list[Namespaces] = []  # one within the other
+
+
+@contextlib.contextmanager
+def outside() -> Iterator[None]:
+    """Out where this machine's network is, from wherever this thread is."""
+    if not _entered:
+        yield
+        return
+    _entered[0].go_out()
+    try:
+        yield
+    finally:
+        _entered[-1].go_in()
 
 
 def _handles() -> dict[str, int]:

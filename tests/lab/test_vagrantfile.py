@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from etcdops import configfile
-from etcdops.lab import debian
 from etcdops.layout import ROOT
+from tests.hosts import install
 
 PROVIDERS = ("virtualbox", "libvirt")
 PACKAGES = ("vagrant", "vagrant-libvirt")
@@ -51,8 +51,7 @@ load ARGV[0]
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Vagrant is installed; a folder with what it needs beside the Vagrantfile."""
-    if subprocess.run(["dpkg-query", "--show", *PACKAGES], capture_output=True).returncode:
-        debian.install(PACKAGES, print)
+    install(PACKAGES)
     folder = tmp_path_factory.mktemp("vagrant")
     (folder / "bin").mkdir()
     (folder / "bin/VBoxManage").write_text(VBOXMANAGE)
