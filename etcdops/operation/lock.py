@@ -108,7 +108,8 @@ class Lock:
                 said = True
                 self._say(f"waiting: {next(iter(settled.values())).owner.text} seems to have ended without a word")
             tries += not settled
-            time.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - so that two do not meet again
+            # So that two do not meet again; the more often they did, the longer: on a busy machine a round takes long.
+            time.sleep(random.uniform(0.05, 0.4 * (1 + tries / 2)))  # noqa: S311
         for hold in self._holds.values():
             hold.confirm()
         self._taken = True

@@ -222,18 +222,27 @@ def machines(tmp_path: Path) -> Iterator[dict[str, Machine]]:
     for name in ("etcd01", "etcd02", "etcd03"):
         (tmp_path / name).mkdir()
         made[name] = Machine(tmp_path / name)
+    before = set(threading.enumerate())
     yield made
     for machine in made.values():
         machine.kill()
+    for thread in set(threading.enumerate()) - before:  # tests of stores and of real hosts must be alone
+        thread.join(30)
+        assert not thread.is_alive(), thread
 
 
 @pytest.fixture
-def run(machines: dict[str, Machine]) -> Callable[..., Ways]:
+def run(machines: dict[str, Machine]) -> Iterator[Callable[..., Ways]]:
+    locks: list[Lock] = []
+
     def make(name: str, only: Sequence[str] = (), **options: Any) -> Ways:
         lock = Lock(owner(name), HERE, **{"linger": 5.0, **options})
+        locks.append(lock)
         return Ways({each: machine for each, machine in machines.items() if not only or each in only}, lock)
 
-    return make
+    yield make
+    for lock in locks:
+        lock.release("the test is over")
 
 
 Make = Callable[..., Ways]
