@@ -23,7 +23,8 @@ LOCK = ROOT / "requirements.lock"
 EXTRAS_LOCK = ROOT / "requirements-extras.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 CHAOS = "chaos"  # a tier by name only, for its time: all of chaos/, and what is marked so in lab/
-TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra")  # folders of tests/, fast to slow
+TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra", "vagrant")  # folders of tests/, fast to slow
+BY_NAME = ("vagrant",)  # those of them that a whole run leaves out, for their time
 # Four at once, each with hosts of its own: real hosts make a test wait more than work, so that two cores carry four.
 # A file's tests stay together, for what they share, and in our order.
 WORKERS = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
@@ -44,11 +45,11 @@ def test(run: Run, tier: str) -> NoReturn:
 
 
 def tiers_to_run(tier: str) -> list[str]:
-    """The one that was asked for, else all that there are; ``UsageError`` for one that is not there."""
+    """The one that was asked for, else all but those ``BY_NAME``; ``UsageError`` for one that is not there."""
     known = [name for name in TIERS if (TESTS / name).is_dir()]
     if tier and tier not in (*known, CHAOS):
         raise UsageError(f"there is no tier '{tier}'", hint=f"fast to slow: {', '.join((*known, CHAOS))}")
-    return [tier] if tier else known
+    return [tier] if tier else [name for name in known if name not in BY_NAME]
 
 
 def pytest_words(tiers: Sequence[str], words: Sequence[str]) -> list[str]:

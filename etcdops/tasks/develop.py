@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from etcdops.run import Run
 
 
-@task(words=True, help={"tier": "One: lint, unit, ssh, stores, cli, lab, infra, chaos [all but chaos]"})
+@task(words=True, help={"tier": "One: lint, unit, ssh, stores, cli, lab, infra, vagrant, chaos [all but these two]"})
 def test(run: Run, tier: str = "") -> None:
     """Run the tests, fast to slow; lab and infra need root.
 

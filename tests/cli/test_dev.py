@@ -82,6 +82,13 @@ def test_chaos_runs_by_name(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPa
     assert became == [[sys.executable, "-m", "pytest", "tests/lab", "tests/chaos", "-m", "chaos", *dev.WORKERS]]
 
 
+def test_virtual_machines_are_brought_up_by_name(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    became = executed(monkeypatch)
+    dev.test(run, "vagrant")
+    assert became == [[sys.executable, "-m", "pytest", "tests/vagrant"]]
+    assert "vagrant" not in dev.tiers_to_run("")
+
+
 def test_one_tier_alone_with_words_for_pytest(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     became = executed(monkeypatch)
     run.words = ("-x", "-k", "two words")
@@ -157,7 +164,7 @@ def test_locking_needs_uv(run: Run, tools: Tools) -> None:
     assert caught.value.hint == "pip install uv"
 
 
-@pytest.mark.parametrize("tier", ["lab", "infra"])
+@pytest.mark.parametrize("tier", ["lab", "infra", "vagrant"])
 def test_real_hosts_want_root_and_say_so_in_one_line(tmp_path: Path, tier: str) -> None:
     folder = tmp_path / "tests" / tier
     folder.mkdir(parents=True)
@@ -172,6 +179,6 @@ def test_real_hosts_want_root_and_say_so_in_one_line(tmp_path: Path, tier: str) 
         argv, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert "needs root: it starts real hosts in containers on this machine\n" in done.stdout
+    assert "needs root: it starts real hosts on this machine\n" in done.stdout
     assert "it ran" not in done.stdout
     assert "1 error" in done.stdout or "1 failed" in done.stdout
