@@ -70,6 +70,7 @@ class Lock:
         self._turns: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
         self._known: set[str] = set()  # where it was held: the keys of hosts
+        self._elsewhere: set[str] = set()  # of machines that are held over another address of theirs
         self._looking = threading.Lock()
         self._fence = f"LOCK={owner.run}\n{layout.script('fence')}"
         self._taken = False
@@ -124,7 +125,7 @@ class Lock:
             self._hosts[host.key] = host
         with turn:
             before = self._holds.get(host.key)
-            if before is not None and before.stands():
+            if host.key in self._elsewhere or (before is not None and before.stands()):
                 return
             again = self._taken and host.key in self._known
             if before is not None:
@@ -138,7 +139,7 @@ class Lock:
 
     def release(self, how: str = "") -> None:
         """Give it back everywhere; the hosts note ``how`` the run ended."""
-        holds, self._holds, self._known = list(self._holds.values()), {}, set()
+        holds, self._holds, self._known, self._elsewhere = list(self._holds.values()), {}, set(), set()
         for hold in holds:
             hold.end(how)
         until = time.monotonic() + FAREWELL
@@ -161,6 +162,9 @@ class Lock:
             case ["held", *_]:
                 found = Held.parse("\t".join(answer))
                 ours = found.owner.run == self.owner.run
+                if ours and not again:  # the fence before each command asks that machine all the same
+                    self._elsewhere.add(host.key)
+                    return
                 if again and found.confirmed and not ours:
                     raise self._is_lost(host, found.owner)
                 if again:  # it may be free when the host is asked once more

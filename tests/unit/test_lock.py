@@ -279,6 +279,19 @@ def test_one_has_it_the_other_is_told_who_and_then_gets_it(machines: dict[str, M
         assert machine.journal == [f"inv deploy by bob@desk {end}" for end in ends]
 
 
+def test_a_machine_that_has_two_addresses_is_held_once(machines: dict[str, Machine], run: Make) -> None:
+    ways = run("A")
+    ways.take()
+    other = Way("etcd01-by-another-address", machines["etcd01"], ways.lock)
+    other.enter()
+    other.enter()
+    assert other.run("echo here").stdout == "here\n"
+    with pytest.raises(Refused):
+        run("B").take()
+    ways.lock.release()
+    take_soon(run("B"))
+
+
 def test_of_many_that_begin_at_once_exactly_one_goes_on(run: Make) -> None:
     for attempt in range(5):
         runs = [run(f"{attempt}{letter}") for letter in "ABC"]
