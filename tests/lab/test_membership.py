@@ -12,6 +12,8 @@ from tests.lab.members import CLEAN, FIVE, REMAINS, address, killed_at, listed, 
 from tests.lab.test_rolling import leader
 from tests.lab.writer import Writer
 
+ASIDE = 'case "$*" in *aside*) ;; *) false ;; esac'  # mv, where data is set aside: the lock moves a file, too
+
 
 @pytest.fixture
 def ours(project: NewProject) -> Project:
@@ -179,7 +181,7 @@ def test_run_that_is_killed_is_finished_by_the_next_one(
 
 
 def test_file_that_was_changed_meanwhile_is_left_alone_and_the_next_run_ends_it(ours: Project, hosts: Hosts) -> None:
-    held = hosts.hold("etcd03", "mv")
+    held = hosts.hold("etcd03", "mv", when=ASIDE)
     run = ours.start("remove-member", "etcd03", "--yes")
     held.reached()
     path = ours.folder / "config.yaml"
