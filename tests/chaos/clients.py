@@ -19,9 +19,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from tests.hosts import Project
+from tests.lab.writer import b64, post
 
 PREFIX = "/clients/"
 PAGE = 20_000  # keys of one answer
@@ -116,8 +117,8 @@ class Clients:
         connection = self._connect(address, 20)
         with contextlib.closing(connection):
             while True:
-                body = {"key": _b64(start.encode()), "range_end": _b64(end.encode()), "keys_only": True, "limit": PAGE}
-                answer = _post(connection, "/v3/kv/range", body)
+                body = {"key": b64(start.encode()), "range_end": b64(end.encode()), "keys_only": True, "limit": PAGE}
+                answer = post(connection, "/v3/kv/range", body)
                 page = [_text(each["key"]) for each in answer.get("kvs", ())]
                 keys |= set(page)
                 if not answer.get("more"):
@@ -132,7 +133,7 @@ class Clients:
             key = f"{PREFIX}{name}/{number:07d}"
             try:
                 connection = connection or self._connect(address, PATIENCE)
-                header = _post(connection, "/v3/kv/put", {"key": _b64(key.encode()), "value": _b64(b"x")})["header"]
+                header = post(connection, "/v3/kv/put", {"key": b64(key.encode()), "value": b64(b"x")})["header"]
                 self.writes.append(Write(key, time.monotonic(), header["cluster_id"], int(header["revision"])))
                 self._stop.wait(self._pause)  # leave the processor to those who are tested
             except (OSError, http.client.HTTPException, ValueError):
@@ -156,20 +157,6 @@ def trusting(pki: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=str(pki / "ca.pem"))
     context.load_cert_chain(pki / "client.pem", pki / "client-key.pem")
     return context
-
-
-def _post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
-    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status != 200:
-        raise http.client.HTTPException(text)
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
-def _b64(value: bytes) -> str:
-    return base64.b64encode(value).decode()
 
 
 def _text(value: str) -> str:

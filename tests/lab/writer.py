@@ -56,12 +56,12 @@ class Writer:
         """For each member but those at the addresses ``without``, the acknowledged writes that it does not have."""
         assert self.acknowledged
         start, end = PREFIX.encode(), PREFIX[:-1].encode() + b"0"
-        body = {"key": _b64(start), "range_end": _b64(end), "keys_only": True}
+        body = {"key": b64(start), "range_end": b64(end), "keys_only": True}
         lost = {}
         for address in set(self._addresses) - set(without):
             for _ in self._schemes[address]:
                 with contextlib.suppress(OSError, http.client.HTTPException):
-                    found = self._post(self._connect(address), "/v3/kv/range", body).get("kvs", ())
+                    found = post(self._connect(address), "/v3/kv/range", body).get("kvs", ())
                     break
                 self._schemes[address].reverse()
             else:
@@ -77,7 +77,7 @@ class Writer:
             address, key = self._addresses[number % len(self._addresses)], f"{PREFIX}{number:06d}"
             try:
                 connection = open_.get(address) or open_.setdefault(address, self._connect(address))
-                self._post(connection, "/v3/kv/put", {"key": _b64(key.encode()), "value": _b64(b"x")})
+                post(connection, "/v3/kv/put", {"key": b64(key.encode()), "value": b64(b"x")})
                 self.acknowledged.append(key)
                 self.spoken[self._schemes[address][0]] += 1
                 if self._fresh:
@@ -107,15 +107,17 @@ class Writer:
             return http.client.HTTPConnection(address, 2379, timeout=5)
         return http.client.HTTPSConnection(address, 2379, timeout=5, context=self._context())
 
-    def _post(self, connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise http.client.HTTPException(text)
-        found: dict[str, Any] = json.loads(text)
-        return found
+
+def post(connection: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What etcd's gateway answers; ``HTTPException`` when that is no 200."""
+    connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    if answer.status != 200:
+        raise http.client.HTTPException(text)
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
-def _b64(value: bytes) -> str:
+def b64(value: bytes) -> str:
     return base64.b64encode(value).decode()
