@@ -14,6 +14,7 @@ import pty
 import select
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -101,12 +102,20 @@ class Process:
     def __init__(self, argv: Sequence[str | Path], env: Mapping[str, str], stdin: bytes) -> None:
         self._began = time.monotonic()
         self._stdin = stdin
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - it is read while the process runs
         pipe = subprocess.PIPE
-        self._popen = subprocess.Popen(argv, env=env, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)
+        self._popen = subprocess.Popen(
+            argv, env=env, stdin=pipe, stdout=pipe, stderr=self._stderr, start_new_session=True
+        )
 
     def signal(self, number: signal.Signals) -> None:
         """To all of its process group, as a terminal does for Ctrl-C."""
         os.killpg(self._popen.pid, number)
+
+    @property
+    def complaints(self) -> str:
+        """What it has said on its stderr by now."""
+        return os.pread(self._stderr.fileno(), 1 << 20, 0).decode(errors="replace")
 
     def ends_within(self, seconds: float) -> bool:
         """Whether it is at its end after so long at most."""
@@ -117,12 +126,12 @@ class Process:
     def end(self, seconds: float = 120) -> Done:
         """Wait for it."""
         try:
-            out, err = self._popen.communicate(self._stdin, timeout=seconds)
+            out, _ = self._popen.communicate(self._stdin, timeout=seconds)
         except subprocess.TimeoutExpired:
             self.signal(signal.SIGKILL)
-            out, err = self._popen.communicate()
-            raise AssertionError((f"did not end within {seconds} s", out.decode(), err.decode())) from None
-        text = (out.decode(errors="surrogateescape"), err.decode(errors="replace"))
+            out, _ = self._popen.communicate()
+            raise AssertionError((f"did not end within {seconds} s", out.decode(), self.complaints)) from None
+        text = (out.decode(errors="surrogateescape"), self.complaints)
         return Done(self._popen.returncode, *text, time.monotonic() - self._began)
 
 

@@ -8,24 +8,22 @@ Whoever was away for longer, such as a laptop that was closed, meets the fence (
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from etcdops import layout
 from etcdops.errors import HostError, LockLost, OpsError
-from etcdops.operation.owner import BEAT, SILENCE, Controller, Held, Owner, refusal
+from etcdops.operation.hold import Hold
+from etcdops.operation.owner import SILENCE, Controller, Held, Owner, refusal
 from etcdops.ssh import Outcome
 
 if TYPE_CHECKING:
     from etcdops.ssh import Fleet, Host, Session
 
-LONGEST = 7 * 86400.0  # seconds that a run may last
 PATIENCE = 10.0  # seconds for a host to say whether it has the lock free
 TRIES = 12  # rounds of two that began in the same instant
 ENDING = SILENCE + 10.0  # seconds to wait for a lock whose run has ended, or seems to
@@ -137,6 +135,11 @@ class Lock:
         if again:
             self._look_around(host.key)
 
+    def lost(self, host: Host, told: list[str]) -> LockLost:
+        """``host`` is another run's since, as it ``told``: for this one all is over."""
+        run, *about = told
+        return self._lost_to(host, Owner.parse(run, about))
+
     def release(self, how: str = "") -> None:
         """Give it back everywhere; the hosts note ``how`` the run ended."""
         holds, self._holds, self._known, self._elsewhere = list(self._holds.values()), {}, set(), set()
@@ -166,20 +169,20 @@ class Lock:
                     self._elsewhere.add(host.key)
                     return
                 if again and found.confirmed and not ours:
-                    raise self._is_lost(host, found.owner)
+                    raise self._lost_to(host, found.owner)
                 if again:  # it may be free when the host is asked once more
                     who = "an older connection of this run" if ours else "a run that only begins"
                     raise HostError(f"{who} has the lock, and does not end", host=host.name)
                 raise refusal({host.name: found}, self._command) if self._taken else Locked(found)
-            case ["lost", run, *about]:
-                raise self._is_lost(host, Owner.parse(run, about))
+            case ["lost", *told]:
+                raise self.lost(host, told)
             case _:
                 hold.end("")
                 raise HostError(hold.trouble or "no answer about the lock", host=host.name)
 
-    def _is_lost(self, host: Host, owner: Owner) -> LockLost:
+    def _lost_to(self, host: Host, owner: Owner) -> LockLost:
         self._lost = LockLost(
-            f"stopped: nothing was heard of this run for a while, and {host.name} has been taken by {owner.text} since",
+            f"stopped: {host.name} has been taken by {owner.text}, by --break-lock or while this run was not heard of",
             hint="look at what that run did (inv status); then the same command again",
         )
         return self._lost
@@ -197,112 +200,3 @@ class Lock:
 
     def _living(self, held: Mapping[str, Held]) -> frozenset[int]:
         return frozenset(each.owner.pid for each in held.values() if self._alive(each.owner.pid))
-
-
-class Hold:
-    """The lock on one host: a process there, and what it hears of us."""
-
-    def __init__(self, host: Host, session: Session, owner: Owner, how: str, linger: float) -> None:
-        self.host = host.name
-        self._session = session
-        self._words: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
-        self._sent: deque[float] = deque()
-        self._rest = b""
-        self._heard = now()  # when the last sign of life went out that the host has answered
-        self._news = threading.Condition()
-        self._error = b""
-        self._over = False
-        args = (owner.run, f"{SILENCE:g}", f"{linger:g}", how)
-        self._thread = threading.Thread(target=self._stay, args=(owner, args), name=f"lock-{host.name}", daemon=True)
-        self._thread.start()
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is known that it is held no more."""
-        return self._over or not self._session.link.alive
-
-    @property
-    def trouble(self) -> str:
-        """What the host complained of."""
-        return " ".join(self._error.decode(errors="replace").split())
-
-    def answer(self, seconds: float) -> list[str]:
-        """The next line that the host says, its fields; none when it has ended."""
-        with contextlib.suppress(queue.Empty):
-            return self._answers.get(timeout=seconds)
-        return []
-
-    def confirm(self) -> None:
-        """It is ours for good; the host notes that with each sign of life from here on."""
-        self._words.put(b".")
-
-    def stands(self) -> bool:
-        """Whether the host heard of us in time, and so holds it still; asks, where that is not known."""
-        if self.ended:
-            return False
-        if now() - self._heard < SILENCE - BEAT:
-            return True
-        before = self._heard
-        self._words.put(b",")
-        with self._news:
-            self._news.wait_for(lambda: self.ended or self._heard > before, timeout=BEAT)
-        return not self.ended and self._heard > before
-
-    def end(self, how: str) -> None:
-        """Have it end."""
-        self._words.put(b"e" + how.encode())
-
-    def wait(self, seconds: float) -> None:
-        """Until it has ended, for so long at most."""
-        self._thread.join(max(0.0, seconds))
-
-    def _stay(self, owner: Owner, args: tuple[str, ...]) -> None:
-        try:
-            self._session.execute(
-                layout.script("lock"), args, self._speak(owner), LONGEST, (self._hear, self._complain)
-            )
-        except HostError as error:
-            self._error = self._error or str(error).encode()
-        finally:
-            self._over = True
-            self._answers.put([])
-            with self._news:
-                self._news.notify_all()
-
-    def _speak(self, owner: Owner) -> Iterator[bytes]:
-        yield f"{owner.line}\n".encode()
-        usual = b","  # until it is confirmed: another host may take longer to say whether it is free
-        while True:
-            try:
-                word = self._words.get(timeout=BEAT)
-            except queue.Empty:
-                word = usual
-            if word == b".":
-                usual = word
-            if word in (b".", b","):
-                self._sent.append(now())
-            yield word
-            if word not in (b".", b","):
-                return
-
-    def _hear(self, chunk: bytes) -> None:
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            if line:
-                fields = line.decode(errors="replace").split("\t")
-                self._answers.put(fields)
-                if fields[0] in ("held", "lost"):
-                    self._words.put(b"")  # nobody listens there any more
-            elif self._sent:
-                with self._news:
-                    self._heard = self._sent.popleft()
-                    self._news.notify_all()
-
-    def _complain(self, chunk: bytes) -> None:
-        self._error = (self._error + chunk)[-400:]
-
-
-def now() -> float:
-    """Seconds by a clock that goes on while this machine sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

@@ -99,6 +99,10 @@ class Operation:
         """See ``ssh.Envelope``."""
         self.lock.enter(host, session)
 
+    def lost(self, host: Host, told: list[str]) -> OpsError:
+        """See ``ssh.Envelope``."""
+        return self.lock.lost(host, told)
+
     @contextmanager
     def call(self, host: str, what: str, args: Sequence[str] = ()) -> Iterator[Outcome]:
         """See ``ssh.Envelope``."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from etcdops import layout
 from etcdops.credentials import Credentials
-from etcdops.errors import HostError, LockLost, Lost
+from etcdops.errors import HostError, Lost, OpsError
 from etcdops.ssh.session import Session, become_root, last_words, saying
 
 if TYPE_CHECKING:
@@ -50,6 +50,9 @@ class Envelope(Protocol):
 
     def enter(self, host: Host, session: Session) -> None:
         """Called before each command: the lock is held on this host, or an error says why not."""
+
+    def lost(self, host: Host, told: list[str]) -> OpsError:
+        """What a run whose script the fence has ended there dies of; ``told``: by whose lock, as the fence says it."""
 
     def call(self, host: str, what: str, args: Sequence[str] = ()) -> AbstractContextManager[Outcome]:
         """Around each remote call: ``what`` is called there, a script or something else."""
@@ -215,10 +218,7 @@ class Host:
             output = session.execute(f"{envelope.fence}\n{script}", args, stdin, limit, relay)
             outcome.rc = output.status
         if output.status == FENCED and output.stderr.startswith(b"lock\t"):
-            raise LockLost(
-                f"{self.name} is {output.stderr.decode(errors='replace').strip().removeprefix('lock')[1:]}'s by now",
-                hint="inv history on the machine of the other run; then the same command again",
-            )
+            raise envelope.lost(self, output.stderr.decode(errors="replace").split("\t")[1:])
         return output
 
     def saw(self, digest: str) -> None:

@@ -21,8 +21,8 @@ from etcdops.ssh import Host
 from etcdops.steps import canary, delivery, leaves, ports
 from etcdops.steps.certificates import require_tls
 from etcdops.steps.converge import survey
-from etcdops.steps.restart import turn, turns
 from etcdops.steps.service import start_members
+from etcdops.steps.turn import turn, turns
 from etcdops.succession import NEXT, STAGES, Stage, Succession
 
 

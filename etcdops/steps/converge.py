@@ -21,7 +21,7 @@ from etcdops.keystore import Item
 from etcdops.plan import Change, Directory, File, Release, diff
 from etcdops.rollout import Rollout, rollout, token
 from etcdops.run import Run
-from etcdops.steps import canary, delivery, restart
+from etcdops.steps import canary, delivery, turn
 from etcdops.steps.service import start_members
 
 ALL_STEPS = ("install", "distribute", "configure", "start")
@@ -167,10 +167,10 @@ def _act(run: Run, decision: Decision) -> None:
     if not turns:
         return
     with canary.alongside(run):
-        for name, rest in restart.turns(run, list(turns)):
+        for name, rest in turn.turns(run, list(turns)):
             run.ui.step(f"Restart {name} ({turns[name]})")
             late = {name: [each for each in decision.changes[name] if each not in early[name]]}
-            restart.turn(run, name, rest, partial(delivery.push, run, late, {}))
+            turn.turn(run, name, rest, partial(delivery.push, run, late, {}))
 
 
 def _harmless(change: Change, changes: Sequence[Change], adopted: Collection[str]) -> bool:

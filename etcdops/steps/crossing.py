@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from etcdops import apply, configedit, configfile, desired, gate, guards, layout, succession, transport
 from etcdops.checkup import doors
 from etcdops.desired import Want
-from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
+from etcdops.errors import Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
@@ -25,7 +25,7 @@ from etcdops.ssh import Host, NoForwarding
 from etcdops.steps import canary, delivery, schedule
 from etcdops.steps import membership as cluster
 from etcdops.steps.canary import Canary
-from etcdops.steps.restart import restart_member, stopped, turns
+from etcdops.steps.turn import Retreat, turn, turns
 from etcdops.transport import HTTP, HTTPS, Pass, Stage
 
 Facts = Mapping[str, HostFacts]
@@ -222,47 +222,25 @@ class Crossing:
 
     def _turn(self, name: str, stage: Stage, rest: Sequence[str]) -> None:
         """Bring one member to ``stage``; if it does not come back, to where it was, and end there."""
-        before, begun = self.stages[name], False
-        changes = self._changes(name, stage)
+        before, changes = self.stages[name], self._changes(name, stage)
 
         def prepare() -> None:
-            nonlocal begun
-            begun = True
             self._announce(name, stage)
             delivery.push(self.run, {name: changes}, {})
 
+        back = Retreat(
+            brought=str(stage),
+            before=str(before),
+            serves=lambda: self._serves(name, stage),
+            put_back=lambda: self._put_back(name, before),
+        )
         self.run.ui.step(f"Restart {name} ({stage})")
-        try:
-            restart_member(self.run, name, prepare)
-        except OpsError as error:
-            if not begun or isinstance(error, LockLost):
-                raise
-            if isinstance(error, Unhealthy) and self._serves(name, stage):  # the trouble is another's
-                raise stopped(self.run, name, error, rest) from None
-            raise self._given_up(name, before, stage, _said(error), rest) from None
+        turn(self.run, name, rest, prepare, back)
 
     def _serves(self, name: str, stage: Stage) -> bool:
         """Whether it commits, with the transport ``stage``."""
         fact = self.run.fleet.map(_look, [name])[name]
         return isinstance(fact, HostFacts) and fact.view.commits and transport.stage(fact) is stage
-
-    def _given_up(self, name: str, before: Stage, stage: Stage, why: str, rest: Sequence[str]) -> OpsError:
-        others = f"; {', '.join(rest)} not touched after it" if rest else ""
-        message = f"did not come back with {stage}: {why}"
-        try:
-            self.run.ui.step(f"Put {name} back to {before}")
-            self._put_back(name, before)
-        except OpsError as error:
-            return HostError(
-                f"{message}; and putting it back to {before} failed: {_said(error)}{others}",
-                host=name,
-                hint=f"on the host: journalctl -u etcd -e; then {self.run.command}",
-            )
-        return HostError(
-            f"{message}; it is back to {before}{others}",
-            host=name,
-            hint=f"on the host: journalctl -u etcd -e; once that is mended: {self.run.command}",
-        )
 
     def _put_back(self, name: str, stage: Stage) -> None:
         alone = len(self.run.names) == 1
@@ -369,7 +347,3 @@ def _fallen(run: Run, facts: Facts) -> str:
 
 def _listed(members: Sequence[ClusterMember], id_: int) -> tuple[str, ...]:
     return next((each.peer_urls for each in members if each.id == id_), ())
-
-
-def _said(error: OpsError) -> str:
-    return next(iter(getattr(error, "errors", ())), error).message

@@ -7,14 +7,13 @@ Whatever fails after that puts the old data back and the old cluster up.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Self
+from typing import Self
 
-from etcdops import atomic, desired, gate, restoration, transport
+from etcdops import desired, gate, restoration, transport
 from etcdops.errors import HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.plan import Change, Directory, Release, User, diff
@@ -29,8 +28,6 @@ from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.service import start_members
 from etcdops.steps.snapshots import Source
-
-P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -222,19 +219,6 @@ class Exchange:
             )
         run.ui.line(outcome)
         return outcome
-
-
-def exclusively(task: Callable[Concatenate[Run, P], None]) -> Callable[Concatenate[Run, P], None]:
-    """One exchange at a time from this folder: a second one would take the first for a run that was killed."""
-
-    @functools.wraps(task)
-    def alone(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> None:
-        folder = run.config.path.parent / ".etcdops"
-        atomic.private_folder(folder)
-        with atomic.locked(folder):
-            task(run, *args, **kwargs)
-
-    return alone
 
 
 def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:

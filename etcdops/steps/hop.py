@@ -14,7 +14,7 @@ from typing import Any
 from etcdops import apply, configedit, configfile, desired, gate, guards, layout
 from etcdops.config import Config
 from etcdops.desired import Want
-from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
+from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, gather
 from etcdops.guards.host import installed
@@ -22,8 +22,8 @@ from etcdops.plan import Change, Release, diff
 from etcdops.rollout import token
 from etcdops.run import Run
 from etcdops.steps import auth, backup, delivery, log
-from etcdops.steps.restart import restart_member, stopped, turns
 from etcdops.steps.service import all_run
+from etcdops.steps.turn import Retreat, turn, turns
 from etcdops.translate import Translation, translate
 from etcdops.versions import Hop, minor
 
@@ -193,23 +193,17 @@ class Rolling:
 
     def _turn(self, name: str, late: Sequence[Change], rest: Sequence[str]) -> None:
         """One member gets the new release; if it does not come back with it, the old one again."""
-        run, begun = self.run, False
-
-        def prepare() -> None:
-            nonlocal begun
-            begun = True
-            delivery.push(self.new, {name: late}, {})
-
-        try:
-            restart_member(self.new, name, prepare)
-            self._came_back(name)
-        except OpsError as error:
-            if not begun or isinstance(error, LockLost):
-                raise
-            if isinstance(error, Unhealthy) and self._serves(name):  # the trouble is another's: one away is enough
-                raise stopped(run, name, error, rest) from None
-            inner = next(iter(getattr(error, "errors", ())), error)
-            raise self._given_up(name, inner.message, rest) from None
+        start, end = self.hop.start, self.hop.end
+        back = Retreat(
+            brought=f"etcd {end}",
+            before=f"etcd {start}",
+            serves=lambda: self._serves(name),
+            put_back=lambda: self._put_back(name),
+            proof=lambda: self._came_back(name),
+            stays=lambda: "" if rest else self._holds(name),
+            otherwise=f"inv upgrade --to={start} calls it off" if self.hop.down else "",
+        )
+        turn(self.new, name, rest, lambda: delivery.push(self.new, {name: late}, {}), back)
 
     def _serves(self, name: str) -> bool:
         """Whether it commits, with the new release."""
@@ -223,47 +217,24 @@ class Rolling:
         if unknown := log.look(self.run.fleet[name]).unknown:
             raise HostError(f"it does not know {unknown}")
 
-    def _given_up(self, name: str, why: str, rest: Sequence[str]) -> OpsError:
-        others = f"; {', '.join(rest)} not touched after it" if rest else ""
-        message = f"did not come back with etcd {self.hop.end}: {why}"
-        if self.hop.crosses and not self.hop.down and not rest and self._may_be_raised(name):
-            return HostError(
-                f"{message}; the cluster is one of {minor(self.hop.end)}, or may be: {self.hop.start} is not put back",
-                host=name,
-                hint=f"on the host: journalctl -u etcd -e; systemctl start etcd; once it runs: {self.run.command}",
-            )
-        try:
-            self.run.ui.step(f"Put {self.hop.start} back on {name}")
-            self._put_back(name)
-        except OpsError as error:
-            inner = next(iter(getattr(error, "errors", ())), error)
-            return HostError(
-                f"{message}; and putting {self.hop.start} back failed: {inner.message}{others}",
-                host=name,
-                hint="inv status; on the host: journalctl -u etcd -e",
-            )
-        off = f"; inv upgrade --to={self.hop.start} calls it off" if self.hop.down else ""
-        return HostError(
-            f"{message}; it runs {self.hop.start} again{others}",
-            host=name,
-            hint=f"on the host: journalctl -u etcd -e; once that is mended: {self.run.command}{off}",
-        )
-
-    def _may_be_raised(self, name: str) -> bool:
-        """Whether the cluster may have the new version already, its last member having run the release for a moment.
+    def _holds(self, name: str) -> str:
+        """Why the last member may not have the old release again, '' where it may: a moment with the new one may have
+        raised the cluster's version.
 
         An older release does not start in it ("invalid downgrade").  Certain is only what the others say of the version
         while ``name`` is stopped: their leader raises it once it has seen the new release on every member.
         """
+        if self.hop.down or not self.hop.crosses:
+            return ""
         run, others = self.run, [each for each in self.run.names if each != name]
         run.ui.step(f"Stop {name}, and ask the others whether {self.hop.end} has the cluster")
         stopped = run.fleet.map(lambda host: apply.service(host, "stop", seconds=run.patience), [name])[name]
         logs = run.fleet.map(log.look, others)
         old = [each for each in logs.values() if isinstance(each, log.Log) and each.cluster == minor(self.hop.start)]
         if others and len(old) == len(others) and not isinstance(stopped, OpsError):
-            return False
+            return ""
         run.fleet.map(lambda host: apply.service(host, "start", seconds=run.patience), [name])  # as it can
-        return True
+        return f"the cluster is one of {minor(self.hop.end)}, or may be"
 
     def _put_back(self, name: str) -> None:
         """The release and the configuration from before on one member."""

@@ -11,7 +11,7 @@ from etcdops import gate, layout
 from etcdops.errors import OpsError, Refused
 from etcdops.run import Run
 from etcdops.ssh import Host
-from etcdops.steps.restart import turn, turns
+from etcdops.steps.turn import turn, turns
 
 
 @dataclass(frozen=True)

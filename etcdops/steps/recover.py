@@ -29,7 +29,7 @@ from etcdops.steps import delivery
 from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
-from etcdops.steps.exchange import Exchange, exclusively
+from etcdops.steps.exchange import Exchange
 from etcdops.steps.snapshots import Source
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
@@ -70,7 +70,6 @@ class Look:
         return next((side.unfinished for side in self.sides.values() if side.unfinished not in ("", ID)), "")
 
 
-@exclusively
 def recover(run: Run) -> None:
     """Make a new cluster of what the survivors hold, on all hosts that can be reached."""
     began = time.monotonic()

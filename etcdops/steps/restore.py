@@ -17,14 +17,13 @@ from etcdops.snapshots.opened import open_store
 from etcdops.ssh import Host
 from etcdops.steps import delivery, snapshots
 from etcdops.steps.before import Cluster, look
-from etcdops.steps.exchange import Exchange, exclusively, is_early, put_back, rescue, start, wait
+from etcdops.steps.exchange import Exchange, is_early, put_back, rescue, start, wait
 from etcdops.steps.snapshots import Source
 
 MIB = 1 << 20
 BACK = "the old data was being put back and etcd started (where it is back already, inv start does the rest)"
 
 
-@exclusively
 def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") -> None:
     """Replace what the cluster holds by the snapshot ``which``: a file, the name of a backup, or 'latest'."""
     began = time.monotonic()
@@ -69,7 +68,6 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
     run.ui.result(f"restored in {time.monotonic() - began:.1f} s: {exchange.outcome}")
 
 
-@exclusively
 def undo(run: Run) -> None:
     """Put the old data back where a restore was cut short, and start what had been running."""
     cluster, completed = _complete(run, look(run))

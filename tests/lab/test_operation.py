@@ -164,6 +164,7 @@ def test_ctrl_c_stops_between_two_members(cluster: Project, hosts: Hosts, tidy: 
     run = cluster.start("restart")
     held.reached()
     run.signal(signal.SIGINT)
+    hosts.eventually(lambda: "once more stops at once" in run.complaints)
     held.release()
     done = run.end().failed(130, "stopping at the next safe point; once more stops at once")
     assert done.stderr.splitlines()[-1] == (
@@ -184,6 +185,7 @@ def test_a_second_ctrl_c_stops_at_once(cluster: Project, hosts: Hosts, tidy: Non
     run = cluster.start("restart")
     held.reached()
     run.signal(signal.SIGINT)
+    hosts.eventually(lambda: "once more stops at once" in run.complaints)
     assert not run.ends_within(1)
     run.signal(signal.SIGINT)
     assert run.ends_within(5)

@@ -68,7 +68,9 @@ def expire(project: Project, then: datetime | None = None) -> None:
                 f"cat >{path}.new <<'END'\n{leaf.pem.decode()}END\nchown etcd: {path}.new; chmod 600 {path}.new; "
                 f"mv {path}.new {path}",
             )
+    before = project.hosts.each(PID)
     project.hosts.each("systemctl restart --no-block etcd")
+    project.hosts.eventually(lambda: not {*before.values(), "0"} & {*project.hosts.each(PID).values()})
 
 
 @contextmanager

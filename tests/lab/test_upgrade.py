@@ -105,7 +105,7 @@ def test_member_that_does_not_run_with_it_gets_the_old_release_again(project: Ne
         held.reached()
         hosts.sh(first, BREAK.format(program))  # it has answered for its configuration before
         held.release()
-        failed = run.end(300).failed(4, f"{first}: did not come back with etcd 3.6.16: ", "it runs 3.6.14 again; ")
+        failed = run.end(300).failed(4, f"{first}: did not come back with etcd 3.6.16: ", "it is back to etcd 3.6.14; ")
     assert "broken by hand" in failed.stderr
     assert "not touched after it" in failed.stderr
     assert "0 failed" in failed.stderr.partition("canary: ")[2]

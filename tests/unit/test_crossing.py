@@ -17,7 +17,7 @@ from etcdops.etcd import View
 from etcdops.facts import HostFacts, parse_conf
 from etcdops.membership import Arrival
 from etcdops.run import Run
-from etcdops.steps import crossing, transport
+from etcdops.steps import crossing, transport, turn
 from etcdops.steps.crossing import Crossing
 from etcdops.steps.join import Join
 from etcdops.steps.membership import Survey
@@ -56,11 +56,11 @@ def test_nobody_is_taken_down_again_for_the_trouble_of_another(
         prepare()
         raise error
 
-    monkeypatch.setattr(crossing, "restart_member", restart_member)
+    monkeypatch.setattr(turn, "restart_member", restart_member)
     monkeypatch.setattr(crossing.delivery, "push", lambda *_: None)
     monkeypatch.setattr(Crossing, "_announce", lambda *_: None)
     monkeypatch.setattr(Crossing, "_changes", lambda *_: ())
-    monkeypatch.setattr(Crossing, "_given_up", lambda *_: OpsError("given up"))
+    monkeypatch.setattr(turn, "taken_back", lambda *_: OpsError("given up"))
     with pytest.raises(OpsError, match=expected):
         crossed(told=told)._turn(FIRST, BOTH, ("etcd03",))
 

@@ -13,10 +13,10 @@ from etcdops import apply
 from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.run import Run
-from etcdops.steps import hop, log
+from etcdops.steps import hop, log, turn
 from etcdops.steps.hop import Rolling
 from etcdops.steps.log import Log
-from etcdops.steps.restart import stopped
+from etcdops.steps.turn import stopped
 from etcdops.versions import Hop
 from tests.unit.build import NAMES, config, status, view
 
@@ -71,11 +71,20 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[OpsError, l
 
         monkeypatch.setattr(log, "look", look)
         monkeypatch.setattr(apply, "service", service)
+
+        def restart_member(run: Run, name: str, prepare: Callable[[], None]) -> None:
+            prepare()
+            raise HostError("broken")
+
+        monkeypatch.setattr(turn, "restart_member", restart_member)
+        monkeypatch.setattr(hop.delivery, "push", lambda *known: None)
         monkeypatch.setattr(Rolling, "_put_back", put_back)
         fleet: Any = Fleet()
         run = Run(Path("config.yaml"), command="inv upgrade", _fleet=fleet)
         run.__dict__["config"] = config(change.start)
-        return Rolling(run, change)._given_up(LAST, "broken", rest), done
+        with pytest.raises(HostError) as error:
+            Rolling(run, change)._turn(LAST, (), rest)
+        return error.value, done
 
     return give_up
 
@@ -100,7 +109,7 @@ def test_the_old_release_stays_away_where_the_cluster_may_have_the_new_version(
     assert done == ["stop", "start"]
     assert str(error) == (
         "etcd01: did not come back with etcd 3.6.16: broken; "
-        "the cluster is one of 3.6, or may be: 3.5.35 is not put back"
+        "the cluster is one of 3.6, or may be: etcd 3.5.35 is not put back"
     )
     assert "systemctl start etcd" in error.hint
 
@@ -125,12 +134,12 @@ def test_it_is_put_back_where_it_can_start(
 ) -> None:
     error, done = given_up(change, logs, rest)
     assert done == [*first, "put back"]
-    assert f"it runs {change.start} again" in str(error)
+    assert f"it is back to etcd {change.start}" in str(error)
 
 
 def test_what_was_not_put_back_is_not_said_to_be(given_up: Any) -> None:
     error, _ = given_up(UP, OLD, back=MUTE)
-    assert str(error).endswith("; and putting 3.5.35 back failed: cannot be reached")
+    assert str(error).endswith("; and putting it back to etcd 3.5.35 failed: cannot be reached")
 
 
 @pytest.mark.parametrize(
@@ -155,9 +164,9 @@ def test_nobody_is_taken_down_again_for_the_trouble_of_another(
         prepare()
         raise Unhealthy("etcd02: no route")
 
-    monkeypatch.setattr(hop, "restart_member", restart_member)
+    monkeypatch.setattr(turn, "restart_member", restart_member)
     monkeypatch.setattr(hop.delivery, "push", lambda *known: None)
-    monkeypatch.setattr(Rolling, "_given_up", lambda *known: OpsError("given up"))
+    monkeypatch.setattr(turn, "taken_back", lambda *known: OpsError("given up"))
     run = Run(
         Path("config.yaml"), command="inv upgrade", _fleet=cast(Any, SimpleNamespace(map=lambda *_: {LAST: told}))
     )

@@ -14,7 +14,7 @@ import pytest
 
 from etcdops import apply, gate, layout
 from etcdops.errors import HostError
-from etcdops.steps import log, restart
+from etcdops.steps import log, turn
 from etcdops.steps.log import Log
 from tests.unit.build import NAMES, config, view
 
@@ -85,7 +85,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 def test_a_restart_ends_first_what_an_upgrade_that_was_killed_has_begun(work: Any) -> None:
     hosts = Hosts()
-    restart.restart_member(work(hosts), "etcd02", lambda: hosts.done.append("prepare"))
+    turn.restart_member(work(hosts), "etcd02", lambda: hosts.done.append("prepare"))
     assert hosts.done == ["etcd02 end", "prepare", "etcd02 restart"]
 
 
