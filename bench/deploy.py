@@ -3,7 +3,9 @@
     ./inv dev.bench            # or: python bench/deploy.py [ROUNDS]
 
 (a) floor.sh, a hand-tuned parallel ssh script; (b) `inv deploy` on fresh hosts; (c) `inv deploy` with nothing to do;
-(d) `inv health` against the same etcdctl call over plain ssh.  Whole processes, alternating, medians.
+(d) `inv health` against the same etcdctl call over plain ssh; (e) what lock and record add: (c) less `inv deploy
+--dry-run`, which has neither and looks at the same; (f) one look of the gate, over open connections.  But for (f)
+whole processes, alternating, medians.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from etcdops import configfile, layout  # noqa: E402
+from etcdops import configfile, gate, layout  # noqa: E402
 from etcdops.config import Config  # noqa: E402
 from etcdops.lab import demo  # noqa: E402
 from etcdops.run import Run  # noqa: E402
@@ -70,6 +72,14 @@ class Bench:
     def deploy(self) -> None:
         """(b) on fresh hosts, (c) with nothing to do."""
         self._quiet([ROOT / "inv", "-f", demo.CONFIG, "deploy"])
+
+    def look(self) -> None:
+        """(c) without lock and record."""
+        self._quiet([ROOT / "inv", "-f", demo.CONFIG, "deploy", "--dry-run"])
+
+    def gate(self) -> None:
+        """(f)"""
+        gate.pass_through(self._run)
 
     def health(self) -> None:
         """(d)"""
@@ -139,6 +149,8 @@ def measure(folder: Path, hosts: int, rounds: int) -> dict[str, float]:
             ("floor", bench.floor, True),
             ("deploy", bench.deploy, True),
             ("deploy again", bench.deploy, False),
+            ("dry run", bench.look, False),
+            ("gate", bench.gate, False),
             ("ssh health", bench.plain_health, False),
             ("health", bench.health, False),
         ):
@@ -161,6 +173,9 @@ def main() -> None:
     growth = {key: nine[key] - three[key] for key in ("floor", "deploy")}
     print(f"deploy / floor              {three['deploy'] / three['floor']:5.2f}  (at most 1.5)")
     print(f"deploy with nothing to do   {three['deploy again']:5.2f} s (at most 1 s)")
+    lock = three["deploy again"] - three["dry run"]
+    parts = f"{lock:.2f} s and {three['gate']:.2f} s"
+    print(f"lock and record, and a gate {lock + three['gate']:5.2f} s (at most 0.3 s; {parts})")
     print(f"health / etcdctl over ssh   {three['health'] / three['ssh health']:5.2f}  (at most 2)")
     print(
         f"growth from 3 to 9 hosts    {growth['deploy']:5.2f} s against {growth['floor']:.2f} s of the floor "
