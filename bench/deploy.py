@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, folder: Path, hosts: int) -> None:
         self._run = Run(demo.CONFIG)
         demo.open_lab(self._run).down()  # hosts that are not measured would take their part of this machine
-        demo.up(self._run, hosts)
+        demo.up(self._run, hosts, "")
         demo.open_lab(self._run).write_config(*self._release(), hosts)
         self._run = Run(demo.CONFIG)
         self._folder = folder

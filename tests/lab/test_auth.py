@@ -189,6 +189,7 @@ def test_run_that_is_killed_before_its_proof_locks_nobody_out(open_: Project, ho
 # Root, by certificate
 
 
+@pytest.mark.chaos
 def test_every_task_by_certificate(secure: Project) -> None:
     every_task(secure)
 
@@ -320,6 +321,7 @@ def test_restore_by_password(plain: Project) -> None:
     plain.adopt()
 
 
+@pytest.mark.chaos
 def test_a_member_joins_and_leaves_by_password(plain: Project, hosts: Hosts) -> None:
     """As a learner it checks no password, and tells nothing of itself."""
     joins_and_leaves(plain, hosts)

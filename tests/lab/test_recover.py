@@ -189,7 +189,14 @@ def test_what_the_survivor_did_not_know_as_agreed_is_not_lost(
     is_recovered(ours, {"/last"}, old, bump=0)
 
 
-@pytest.mark.parametrize(("version", "tls"), [("3.4.23", True), ("3.5.30", False), ("3.7.3", True)])
+@pytest.mark.parametrize(
+    ("version", "tls"),
+    [
+        ("3.4.23", True),
+        pytest.param("3.5.30", False, marks=pytest.mark.chaos),
+        pytest.param("3.7.3", True, marks=pytest.mark.chaos),
+    ],
+)
 def test_every_release(project: NewProject, hosts: Hosts, tmp_path: Path, version: str, tls: bool) -> None:
     ours = deployed(
         project(version=version, tls=tls, backup={"dir": str(tmp_path / "store")}, ssh={"connect_timeout": 1})
@@ -292,6 +299,7 @@ def test_a_new_host_beside_the_survivor_is_a_member_too(ours: Project, hosts: Ho
     assert hosts.sh("etcd03", "ls -d /var/lib/etcd/aside-* 2>/dev/null; true") == ""
 
 
+@pytest.mark.chaos
 def test_three_of_five_hosts_are_lost_and_come_back(project: NewProject, hosts: Hosts, tmp_path: Path) -> None:
     """The furthest of two survivors; then the old cluster beside the new one, and the documented way out."""
     with hosts.more(5) as five:

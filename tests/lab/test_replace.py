@@ -64,6 +64,7 @@ def test_dead_host_that_comes_back_in_the_middle(ours: Project, five: Hosts, nam
     assert ours.inv(*task).ok().lines[0].startswith("nothing to do: ")
 
 
+@pytest.mark.chaos
 def test_more_than_one_that_is_lost(ours: Project, five: Hosts) -> None:
     five.sh("etcd03", "systemctl stop etcd")
     done = ours.inv("replace-member", "etcd03", "--dry-run").ok()

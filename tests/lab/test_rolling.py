@@ -96,10 +96,11 @@ def test_unit_that_does_not_start_stops_at_the_first_member_and_the_right_one_he
 @pytest.mark.parametrize(
     ("trap", "undo", "words"),
     [
-        (
+        pytest.param(
             "chmod 000 /var/lib/etcd/default.etcd/member; chown root /var/lib/etcd/default.etcd/member",
             "chown etcd /var/lib/etcd/default.etcd/member; chmod 700 /var/lib/etcd/default.etcd/member",
             "permission denied",
+            marks=pytest.mark.chaos,
         ),
         (
             f"systemctl stop etcd; {THIEF}",

@@ -102,7 +102,11 @@ def scheduled(cluster: Project, hosts: Hosts) -> Iterator[Project]:
 
 @pytest.mark.parametrize(
     ("version", "tls", "ipv6", "user"),
-    [("3.4.23", True, False, "ops"), ("3.4.23", False, False, "root"), ("3.6.16", False, True, "root")],
+    [
+        ("3.4.23", True, False, "ops"),
+        pytest.param("3.4.23", False, False, "root", marks=pytest.mark.chaos),
+        ("3.6.16", False, True, "root"),
+    ],
 )
 def test_from_the_first_schedule_to_a_file_that_can_be_restored(
     project: NewProject, hosts: Hosts, tmp_path: Path, version: str, tls: bool, ipv6: bool, user: str

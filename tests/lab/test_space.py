@@ -80,7 +80,9 @@ def begun(hosts: Hosts) -> dict[str, float]:
     return {name: float(time) for name, time in times.items() if float(time)}
 
 
-@pytest.mark.parametrize("version", ["3.4.23", "3.5.30", "3.7.3"])
+@pytest.mark.parametrize(
+    "version", ["3.4.23", *(pytest.param(each, marks=pytest.mark.chaos) for each in ("3.5.30", "3.7.3"))]
+)
 def test_way_out_of_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Path, version: str) -> None:
     small = limited(project, tmp_path, version)
     assert "nothing to do" in small.inv("space").ok().stdout
@@ -117,7 +119,7 @@ def test_way_out_of_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Pa
     small.healthy()
 
 
-@pytest.mark.parametrize("way_out", ["delete", "larger quota"])
+@pytest.mark.parametrize("way_out", ["delete", pytest.param("larger quota", marks=pytest.mark.chaos)])
 def test_stops_where_live_data_alone_fills_the_quota(
     project: NewProject, hosts: Hosts, tmp_path: Path, way_out: str
 ) -> None:
