@@ -78,7 +78,7 @@ class Backups(Bench):
 
     def ssh(self, name: str, command: str) -> str:
         """The output of a command on a host."""
-        argv = ["ssh", "-F", self._ssh, name, command]
+        argv = ["ssh", "-F", str(self._ssh), name, command]
         return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
 
     def all(self, command: str, *names: str) -> None:
