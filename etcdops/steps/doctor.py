@@ -25,7 +25,7 @@ from etcdops.run import Run
 from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.opened import open_store
 from etcdops.steps import delivery
-from etcdops.steps.snapshots import SKEW
+from etcdops.steps.sources import SKEW
 
 
 def doctor(run: Run) -> None:

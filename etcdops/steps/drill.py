@@ -24,7 +24,7 @@ from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import Proof
 from etcdops.snapshots.store import chunks_of, workspace
 from etcdops.snapshots.throwaway import certificates
-from etcdops.steps.snapshots import Source
+from etcdops.steps.sources import Source
 
 SECONDS = 1800  # that a drill may take, sending included
 START = 300  # seconds that the throw-away member may take to load its database

@@ -27,7 +27,7 @@ from etcdops.steps import backup, delivery
 from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.service import start_members
-from etcdops.steps.snapshots import Source
+from etcdops.steps.sources import Source
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
 from etcdops.steps.exchange import Exchange
-from etcdops.steps.snapshots import Source
+from etcdops.steps.sources import Source
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
 LOG = "cd /var/lib/etcd/default.etcd/member/wal && cat -- *.wal && stat -c %s -- *.wal >&2"

@@ -15,10 +15,10 @@ from etcdops.snapshots import fit
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.opened import open_store
 from etcdops.ssh import Host
-from etcdops.steps import delivery, snapshots
+from etcdops.steps import delivery, sources
 from etcdops.steps.before import Cluster, look
 from etcdops.steps.exchange import Exchange, is_early, put_back, rescue, start, wait
-from etcdops.steps.snapshots import Source
+from etcdops.steps.sources import Source
 
 MIB = 1 << 20
 BACK = "the old data was being put back and etcd started (where it is back already, inv start does the rest)"
@@ -30,7 +30,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
     cluster, completed = _complete(run, look(run))
     with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
-        source, stored = snapshots.find(run, store, which, work, raw=raw, id_=cluster.id)
+        source, stored = sources.find(run, store, which, work, raw=raw, id_=cluster.id)
         if completed.endswith(source.proof.sha256[:8]) and _is_healthy(run, cluster):
             run.ui.result(f"restore {completed} had been cut short at its very end; it is complete now")
             return

@@ -22,7 +22,7 @@ from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import prove
 from etcdops.ssh import Fleet
 from etcdops.steps import drill
-from etcdops.steps.snapshots import Source
+from etcdops.steps.sources import Source
 from tests.unit import build, snapshots
 
 WHOLE = snapshots.content("3.6.16")

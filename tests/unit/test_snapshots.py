@@ -15,7 +15,7 @@ from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.proof import RecordedMember, prove
 from etcdops.snapshots.store import FolderStore
 from etcdops.ssh import Fleet
-from etcdops.steps import backup
+from etcdops.steps import backup, sources
 from etcdops.steps import snapshots as steps
 from tests.unit import snapshots
 from tests.unit.snapshots import manifest, put
@@ -191,16 +191,16 @@ HOSTS = "newer ones may be on each host that is left, in /var/backups/etcd: copy
 def test_the_members_may_have_newer_ones(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     backups = FolderStore(run.config.resolve("store"))
     with pytest.raises(OpsError, match="has no backup of 'prod'") as caught:
-        steps.find(run, backups, "latest", tmp_path)
+        sources.find(run, backups, "latest", tmp_path)
     assert HOSTS in caught.value.hint
     old = store(run, 7)
-    steps.find(run, backups, "latest", tmp_path)
+    sources.find(run, backups, "latest", tmp_path)
     assert f"warning: {old.name} is 7 h old; " in (said := capsys.readouterr().err)
     assert HOSTS in said
-    steps.find(run, backups, old.name, tmp_path)
+    sources.find(run, backups, old.name, tmp_path)
     steps.verify(run, "latest")  # it does no harm there, and runs every night
     store(run, 5)
-    steps.find(run, backups, "latest", tmp_path)
+    sources.find(run, backups, "latest", tmp_path)
     assert HOSTS not in capsys.readouterr().err
 
 
@@ -208,11 +208,11 @@ def test_latest_is_of_members_elsewhere(run: Run, tmp_path: Path, capsys: pytest
     """As after all hosts were lost; and a store that is far away is listed once."""
     backups = FolderStore(run.config.resolve("store"))
     new = store(run, 1, members=at("198.51.100.1"))
-    source, stored = steps.find(run, backups, "latest", tmp_path)
+    source, stored = sources.find(run, backups, "latest", tmp_path)
     assert (source.name, [each.name for each in stored]) == (new.name, [new.name])
     assert f"{new.name} is of members at other addresses than those of config.yaml: 198" in capsys.readouterr().err
     near = store(run, 0.5, members=at("192.0.2.1"))
-    source, _ = steps.find(run, backups, "latest", tmp_path)
+    source, _ = sources.find(run, backups, "latest", tmp_path)
     assert source.name == near.name
     assert "other addresses" not in capsys.readouterr().err
 
