@@ -10,6 +10,7 @@ from etcdops.errors import Refused
 from etcdops.facts import HostFacts, fingerprints
 from etcdops.keystore import MemberPki
 from etcdops.release import architecture
+from etcdops.versions import Hop
 
 ASIDE = f"mv {layout.DATA_DIR} {layout.DATA_DIR}.old, if its data is not needed"
 SYSTEMD = 235  # the first that knows StateDirectory= and `systemctl show --value`
@@ -73,6 +74,7 @@ def unlike(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused
     yield from other_way(config, member, facts)
     yield from other_release(config, member, facts)
     yield from by_chance(config.cluster.version, facts)
+    yield from undead(config.cluster.version, facts)
 
 
 def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
@@ -130,6 +132,18 @@ def by_chance(version: str, facts: HostFacts) -> Iterator[Refused]:
             f"speaks http and https, and with etcd {version} each start decides by chance whether it answers by http",
             host=facts.name,
             hint="first inv enable-tls --close-http, or inv disable-tls --close-https; or a newer patch release",
+        )
+
+
+def undead(version: str, facts: HostFacts) -> Iterator[Refused]:
+    """A member whose log the release may read in another sense than the one that has written it, as
+    ``Hop.renews_log`` has it: a restart alone is not enough."""
+    before = "" if is_strange(facts) or not facts.has_data else installed(facts)
+    if before and Hop(before, version).renews_log and not Hop(before, version).crosses:
+        yield Refused(
+            f"etcd {version} may take members in a log that etcd {before} or an older one has written for removed ones",
+            host=facts.name,
+            hint=f"set cluster.version back to {before}; inv upgrade --to={version} has each log begun anew before",
         )
 
 

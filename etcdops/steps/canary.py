@@ -48,8 +48,8 @@ class Canary:
         if not self._first.wait(BEGIN):
             self.stop()
             raise Refused(
-                f"nothing was changed: the canary cannot write ({self._trouble or 'no answer'})",
-                hint="inv status; without watching writes: --no-canary",
+                f"no member was restarted: the canary cannot write ({self._trouble or 'no answer'})",
+                hint=f"inv status; without watching writes: --no-canary; then {self._run.command}",
             )
 
     def check(self) -> None:

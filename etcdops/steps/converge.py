@@ -192,6 +192,8 @@ def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
     if decision.rollout.start or decision.rollout.restart or not gate.judge(run.config, views):
         run.ui.step("Check the cluster")
         views = gate.pass_through(run)
+    if decision.rollout.restart:
+        gate.same_data(run, views)
     if decision.joins:
         delivery.record(run, decision.facts, views, decision.token, decision.joins, steps)
     return views

@@ -127,12 +127,11 @@ class Rolling:
 
     def _recovered(self, facts: Mapping[str, HostFacts]) -> Mapping[str, HostFacts]:
         """The facts, once a member that a run has left half-way, down with the new release, runs with the old one."""
-        fallen = [
-            name
-            for name, fact in facts.items()
-            if not fact.view.healthy and self.hop.end in {fact.running_version, installed(fact)}
-        ]
-        for name in fallen[:1]:
+        # A full quota makes none of them fallen; and of two that are down, neither may be tried on.
+        down = [name for name, fact in facts.items() if not fact.view.but_for_nospace().healthy]
+        fallen = [name for name in down if self.hop.end in {facts[name].running_version, installed(facts[name])}]
+        fallen = fallen if len(down) == 1 else []
+        for name in fallen:
             self.run.ui.step(f"{name} is down with {self.hop.end}: put {self.hop.start} back there")
             self._put_back(name)
         if not fallen and self.run.config.cluster.version != self.hop.start:
@@ -197,7 +196,7 @@ class Rolling:
         back = Retreat(
             brought=f"etcd {end}",
             before=f"etcd {start}",
-            serves=lambda: self._serves(name),
+            serves=lambda: self._serves(name, end),
             put_back=lambda: self._put_back(name),
             proof=lambda: self._came_back(name),
             stays=lambda: "" if rest else self._holds(name),
@@ -205,10 +204,10 @@ class Rolling:
         )
         turn(self.new, name, rest, lambda: delivery.push(self.new, {name: late}, {}), back)
 
-    def _serves(self, name: str) -> bool:
-        """Whether it commits, with the new release."""
+    def _serves(self, name: str, version: str) -> bool:
+        """Whether it commits, with this release."""
         view = self.run.fleet.map(gate.ask, [name])[name]
-        return isinstance(view, View) and view.commits and bool(view.status and view.status.version == self.hop.end)
+        return isinstance(view, View) and view.commits and bool(view.status and view.status.version == version)
 
     def _came_back(self, name: str) -> None:
         view = gate.ask(self.run.fleet[name])
@@ -224,7 +223,7 @@ class Rolling:
         An older release does not start in it ("invalid downgrade").  Certain is only what the others say of the version
         while ``name`` is stopped: their leader raises it once it has seen the new release on every member.
         """
-        if self.hop.down or not self.hop.crosses:
+        if self.hop.down or not self.hop.crosses or self._serves(name, self.hop.start):
             return ""
         run, others = self.run, [each for each in self.run.names if each != name]
         run.ui.step(f"Stop {name}, and ask the others whether {self.hop.end} has the cluster")
@@ -242,7 +241,8 @@ class Rolling:
         facts = run.fleet.all(gather)
         changes = {name: self.changes(facts, run)[name]}
         delivery.push(run, changes, delivery.archives(run, facts, changes))
-        run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
+        if not self._serves(name, self.hop.start):  # it was not restarted yet, where it does
+            run.fleet.all(lambda host: apply.service(host, "restart", seconds=run.patience), [name])
         gate.pass_through(run, settle=gate.SETTLE)
 
     def _settle(self) -> None:

@@ -13,8 +13,6 @@ from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
 from etcdops.run import Run
 from etcdops.steps import leader
 
-JOURNAL = "on the host: journalctl -u etcd -e"
-
 
 @dataclass(frozen=True)
 class Retreat:
@@ -35,8 +33,14 @@ class Retreat:
 
 
 def turns(run: Run, order: Sequence[str], done: str = "restarted") -> Iterator[tuple[str, Sequence[str]]]:
-    """Each member with those that come after it; ``done``: what it is after its turn, as ``Run.turns`` says it."""
-    return ((name, order[at + 1 :]) for at, name in enumerate(run.turns(order, done)))
+    """Each member with those that come after it; ``done``: what it is after its turn, as ``Run.turns`` says it.
+
+    Before the first, all have to hold the same data (etcd-operations, fact 9): a turn may hand the lead to any of them.
+    """
+    if order:
+        gate.same_data(run, gate.pass_through(run, look=gate.ask_but_for_nospace))
+    for at, name in enumerate(run.turns(order, done)):
+        yield name, order[at + 1 :]
 
 
 def turn(
@@ -47,12 +51,13 @@ def turn(
     retreat: Retreat | None = None,
 ) -> None:
     """``restart_member``; what goes wrong once it has begun ends the run, and is told with who was left alone."""
-    begun = False
+    begun = given = False
 
     def begin() -> None:
-        nonlocal begun
+        nonlocal begun, given
         begun = True
         prepare()
+        given = True
 
     try:
         restart_member(run, name, begin)
@@ -63,7 +68,9 @@ def turn(
             raise
         if retreat is None or (isinstance(error, Unhealthy) and retreat.serves()):  # one away is enough
             raise stopped(run, name, error, rest) from None
-        raise taken_back(run, name, error, rest, retreat) from None
+        how = "did not come back with" if given else "could not be given"
+        what = f"{how} {retreat.brought}: {_inner(error).message}"
+        raise taken_back(run, name, what, _way_out(error), rest, retreat) from None
 
 
 def stopped(run: Run, name: str, error: OpsError, rest: Sequence[str]) -> OpsError:
@@ -71,32 +78,31 @@ def stopped(run: Run, name: str, error: OpsError, rest: Sequence[str]) -> OpsErr
     if isinstance(error, Unhealthy):
         return Unhealthy(f"{name} was restarted, and then: {error.message}{_left(rest)}", hint=gate.resume(run))
     then = f"; once that is mended: {run.command}" if run.command else ""
-    return HostError(f"{_said(error)}{_left(rest)}", host=name, hint=f"{JOURNAL}{then}")
+    return HostError(f"{_inner(error).message}{_left(rest)}", host=name, hint=f"{_way_out(error)}{then}")
 
 
-def taken_back(run: Run, name: str, error: OpsError, rest: Sequence[str], retreat: Retreat) -> OpsError:
-    """The error of a turn whose member was put back to where it was, if that could be."""
-    message = f"did not come back with {retreat.brought}: {_said(error)}"
+def taken_back(run: Run, name: str, message: str, way_out: str, rest: Sequence[str], retreat: Retreat) -> OpsError:
+    """The error of a turn whose member was put back to where it was, if that could be; ``message``: why it was."""
     if why := retreat.stays():
         return HostError(
             f"{message}; {why}: {retreat.before} is not put back",
             host=name,
-            hint=f"{JOURNAL}; systemctl start etcd; once it runs: {run.command}",
+            hint=f"{way_out}; systemctl start etcd; once it runs: {run.command}",
         )
     try:
         run.ui.step(f"Put {name} back to {retreat.before}")
         retreat.put_back()
     except OpsError as trouble:
         return HostError(
-            f"{message}; and putting it back to {retreat.before} failed: {_said(trouble)}{_left(rest)}",
+            f"{message}; and putting it back to {retreat.before} failed: {_inner(trouble).message}{_left(rest)}",
             host=name,
-            hint=f"inv status; {JOURNAL}; then {run.command}",
+            hint=f"inv status; {_way_out(trouble)}; then {run.command}",
         )
     off = f"; {retreat.otherwise}" if retreat.otherwise else ""
     return HostError(
         f"{message}; it is back to {retreat.before}{_left(rest)}",
         host=name,
-        hint=f"{JOURNAL}; once that is mended: {run.command}{off}",
+        hint=f"{way_out}; once that is mended: {run.command}{off}",
     )
 
 
@@ -124,5 +130,10 @@ def _left(rest: Sequence[str]) -> str:
     return f"; {', '.join(rest)} not touched after it" if rest else ""
 
 
-def _said(error: OpsError) -> str:
-    return next(iter(getattr(error, "errors", ())), error).message
+def _inner(error: OpsError) -> OpsError:
+    return next(iter(getattr(error, "errors", ())), error)
+
+
+def _way_out(error: OpsError) -> str:
+    """What is known to help against it, else where to read more."""
+    return _inner(error).hint or "on the host: journalctl -u etcd -e"

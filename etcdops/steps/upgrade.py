@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from etcdops import gate, guards
+from etcdops import configedit, gate, guards
 from etcdops.config import Config
 from etcdops.errors import Refused, UsageError
 from etcdops.etcd import release
@@ -64,8 +64,9 @@ def _survey(run: Run) -> dict[str, HostFacts]:
 def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequence[Hop], *, plan: bool) -> None:
     began = time.monotonic()
     _obtainable(run.config, hops)
-    for hop in hops:  # what nothing can be said for in other words, before the first hop
-        under(run.config, hop.end)
+    for hop in hops:  # what has no other words, and what would keep config.yaml from saying it, is said now
+        wanted = under(run.config, hop.end)
+        configedit.change_release(run.config, wanted, translated(run.config, hop.end).replaced)
     guards.refuse(each for hop in hops for fact in facts.values() for each in guards.by_chance(hop.end, fact))
     if plan or run.dry_run:
         _show(run, facts, hops, plan=plan)
@@ -148,10 +149,10 @@ def _document(config: Config, hop: Hop) -> dict[str, Any]:
 
 
 def _call_off(run: Run, target: str) -> None:
-    """End a downgrade that was begun and is not wanted any more."""
+    """End a downgrade that was begun and is not wanted any more: as long as one is pending, etcd keeps its version."""
     views = run.fleet.map(gate.ask)
     statuses = gate.voters(views)
     pending = {status.downgrade for status in statuses.values()} - {""}
-    if pending and {status.version for status in statuses.values()} == {target}:
+    if pending and minor(target) not in map(minor, pending):
         run.ui.step(f"Call off the downgrade to {', '.join(pending)}")
         client(run, next(iter(statuses)), "downgrade", "cancel")

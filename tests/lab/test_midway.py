@@ -159,7 +159,12 @@ def crash(end: str) -> Fault:
         on_first(BREAK.format(program)),
         on_first(MEND.format(program)),
         4,
-        ("{first}: did not come back with etcd " + end, "broken by hand", "again; {second}, {led} not touched"),
+        (
+            "{first}: did not come back with etcd " + end,
+            "broken by hand",
+            "it is back to etcd ",
+            "{second}, {led} not touched",
+        ),
     )
 
 

@@ -107,8 +107,8 @@ SAFE: dict[str, tuple[Config, dict[str, HostFacts]]] = {
     ),
     "bootstrap cut short: before any record of it": (config(), three(fresh, fresh("etcd03", data="unfinished"))),
     "in order to get away from a release that loses data": (
-        config("3.5.30"),
-        three(lambda name: serving(name, executable="/opt/etcd/3.5.1/etcd", releases={"3.5.30": "aa"})),
+        config("3.5.16"),
+        three(lambda name: serving(name, executable="/opt/etcd/3.5.1/etcd", releases={"3.5.16": "aa"})),
     ),
     "a release that loses data runs already": (
         config("3.5.1"),

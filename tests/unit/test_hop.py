@@ -10,15 +10,15 @@ from typing import Any, cast
 import pytest
 
 from etcdops import apply
-from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
-from etcdops.etcd import View
+from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy
+from etcdops.etcd import NOSPACE, View
 from etcdops.run import Run
 from etcdops.steps import hop, log, turn
 from etcdops.steps.hop import Rolling
 from etcdops.steps.log import Log
 from etcdops.steps.turn import stopped
 from etcdops.versions import Hop
-from tests.unit.build import NAMES, config, status, view
+from tests.unit.build import NAMES, config, serving, status, view
 
 LAST = "etcd01"
 MUTE = HostError("cannot be reached")
@@ -50,6 +50,7 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[OpsError, l
         *,
         stops: bool = True,
         back: OpsError | None = None,
+        serves: str = "",
     ) -> tuple[OpsError, list[str]]:
         done: list[str] = []
 
@@ -79,6 +80,7 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[OpsError, l
         monkeypatch.setattr(turn, "restart_member", restart_member)
         monkeypatch.setattr(hop.delivery, "push", lambda *known: None)
         monkeypatch.setattr(Rolling, "_put_back", put_back)
+        monkeypatch.setattr(Rolling, "_serves", lambda self, name, version: version == serves)
         fleet: Any = Fleet()
         run = Run(Path("config.yaml"), command="inv upgrade", _fleet=fleet)
         run.__dict__["config"] = config(change.start)
@@ -135,6 +137,54 @@ def test_it_is_put_back_where_it_can_start(
     error, done = given_up(change, logs, rest)
     assert done == [*first, "put back"]
     assert f"it is back to etcd {change.start}" in str(error)
+
+
+def test_nobody_is_stopped_who_was_not_restarted_yet(given_up: Any) -> None:
+    """Its files could not be put in place, say: it serves as it did."""
+    _, done = given_up(UP, {}, serves=UP.start)
+    assert done == ["put back"]
+
+
+@pytest.mark.parametrize(
+    ("down", "expected"),
+    [
+        ({"etcd02": UP.end}, ["etcd02"]),
+        ({"etcd02": UP.start}, []),  # not by this hop
+        ({"etcd02": UP.end, "etcd03": UP.start}, []),  # a restart would be tried below a quorum
+        ({}, []),
+    ],
+)
+def test_one_that_is_down_with_the_new_release_is_put_back_and_no_other(
+    monkeypatch: pytest.MonkeyPatch, down: Mapping[str, str], expected: list[str]
+) -> None:
+    """Of all the others, who are full and serve, none is touched."""
+    done: list[str] = []
+
+    def fact(name: str) -> Any:
+        found = View() if name in down else view(name, healthy=False, complaint=f"Active Alarm(s): {NOSPACE}")
+        return serving(name, view=found, executable=f"/opt/etcd/{down.get(name, UP.end)}/etcd")
+
+    monkeypatch.setattr(Rolling, "_put_back", lambda self, name: done.append(name))
+    monkeypatch.setattr(hop.gate, "judge", lambda config, views: hop.gate.Verdict(("stop here",)))
+    fleet: Any = SimpleNamespace(map=lambda *_: {})
+    run = Run(Path("config.yaml"), command="inv upgrade", _fleet=fleet)
+    run.__dict__["config"] = config(UP.start)
+    with pytest.raises(Refused, match="stop here"):
+        Rolling(run, UP)._recovered({name: fact(name) for name in NAMES})
+    assert done == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "way_out"),
+    [
+        (HostError("tocommit(7) is out of range", hint="inv replace-member etcd02"), "inv replace-member etcd02"),
+        (HostsFailed([HostError("it is full", hint="make room there")]), "make room there"),
+        (HostError("no reason given"), "on the host: journalctl -u etcd -e"),
+    ],
+)
+def test_a_way_out_that_is_known_is_told(told: OpsError, way_out: str) -> None:
+    found = stopped(Run(Path("config.yaml"), command="inv restart"), "etcd02", told, [])
+    assert found.hint == f"{way_out}; once that is mended: inv restart"
 
 
 def test_what_was_not_put_back_is_not_said_to_be(given_up: Any) -> None:

@@ -53,6 +53,7 @@ class Hosts:
 
     def __init__(self, fails: str = "") -> None:
         self.done: list[str] = []
+        self.compared: list[int] = []  # how much had been done by then
         self.fails = fails
 
     def all(self, work: Callable[[Any], Any], names: Any = NAMES) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def make(hosts: Hosts) -> Any:
         """A run on these, where etcd02 alone has a log to begin anew."""
         monkeypatch.setattr(gate, "pass_through", lambda run, **_: {name: view(name) for name in NAMES})
+        monkeypatch.setattr(gate, "same_data", lambda run, views: hosts.compared.append(len(hosts.done)))
         monkeypatch.setattr(apply, "service", lambda host, verb, **_: hosts.done.append(f"{host.name} {verb}"))
         monkeypatch.setattr(log, "look", lambda host: replace(USUAL, snapshot=0 if host.name == "etcd02" else 101))
         said: list[str] = []
@@ -96,6 +98,7 @@ def test_a_log_is_begun_anew_by_one_restart(work: Any) -> None:
         pass
     assert hosts.done == ["etcd02 end", "etcd02 begin", "etcd02 restart", "etcd02 wait"]
     assert run.said == []
+    assert hosts.compared == [0], "a member was touched before all data was compared"
 
 
 def test_no_log_is_begun_anew_where_no_restart_follows(work: Any) -> None:
