@@ -155,4 +155,5 @@ def _call_off(run: Run, target: str) -> None:
     pending = {status.downgrade for status in statuses.values()} - {""}
     if pending and minor(target) not in map(minor, pending):
         run.ui.step(f"Call off the downgrade to {', '.join(pending)}")
-        client(run, next(iter(statuses)), "downgrade", "cancel")
+        newest = max(statuses, key=lambda name: release(statuses[name].version))  # older ones do not know how
+        client(run, newest, "downgrade", "cancel")

@@ -181,6 +181,26 @@ def test_another_release(project: NewProject, hosts: Hosts, task: str, fault: st
     goes(new, hosts, task, end)
 
 
+def test_half_a_downgrade_is_called_off(project: NewProject, hosts: Hosts) -> None:
+    """Killed at the second member, and not wanted any more: as long as etcd knows of it, it keeps the older version."""
+    end, start = WAYS["upgrade"]
+    new = project(version=start, release=archives(hosts, start, end))
+    new.inv("deploy").ok()
+    led = leader(new)
+    second = sorted(set(NAMES) - {led})[1]
+    with Writer(new) as writer:
+        held = hosts.hold(second, "timeout", when=AT_RESTART)
+        run = new.start("downgrade", f"--to={end}")
+        held.reached(180)
+        run.signal(signal.SIGKILL)
+        run.end()
+        held.release()
+        hosts.eventually(lambda: set(hosts.each(LED).values()) == {"yes"}, 60)
+        assert "Call off the downgrade to " in new.start("upgrade", f"--to={start}").end(300).ok().stderr
+    assert writer.lost() == {}
+    goes(new, hosts, "upgrade", start)
+
+
 def test_killed_at_the_last_member_of_a_stop_in_between(project: NewProject, hosts: Hosts) -> None:
     """config.yaml says the release from before still, so that `inv start` would refuse."""
     new = project(version="3.5.30", release=archives(hosts, "3.5.30", "3.6.16", "3.7.3"))
