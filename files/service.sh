@@ -30,5 +30,6 @@ systemctl show "$service" --property=AssertResult | grep no
 [ ! -e /var/lib/etcd/restoring ] || echo 'a restore was cut short here: inv restore again, or inv restore-undo'
 # What this start said, and not what the process before it said while it stopped.
 id=$(systemctl show "$service" --property=InvocationID --value)
+timeout 5 journalctl --sync 2>/dev/null # on a busy host the journal is behind
 journalctl _SYSTEMD_INVOCATION_ID="$id" --lines=200 --output=cat --no-pager 2>/dev/null
 exit 1

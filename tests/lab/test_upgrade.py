@@ -128,7 +128,7 @@ def test_killed_in_the_middle_the_same_command_goes_on(project: NewProject, host
     held = hosts.hold(name, "timeout", when=AT_RESTART)
     with Writer(new) as writer:
         run = new.start("upgrade", "--to=3.6.16")
-        held.reached()
+        held.reached(180)  # it begins with a backup
         run.signal(signal.SIGKILL)
         run.end()
         if broken:
