@@ -147,7 +147,7 @@ def parse_view(answers: Mapping[str, str], complaints: Mapping[str, str]) -> Vie
     members = _json(answers.get("members", ""))
     known = tuple(map(_member, members["members"])) if members.get("members") else None
     complaint = _named(str(health.get("error", "")).strip(), known) or next(
-        (_complaint(text) for query, text in complaints.items() if query != "certificate" and text), ""
+        (reason(text) for query, text in complaints.items() if query != "certificate" and text), ""
     )
     if complaint == TIMED_OUT:  # that it waited long is no reason; why it waited stands in what it logged
         complaint = _cause(complaints.get("health", "")) or complaint
@@ -232,12 +232,6 @@ def _cause(text: str) -> str:
     return causes[-1].rpartition("desc = ")[2].replace('\\"', "").removeprefix("transport: ") if causes else ""
 
 
-def _complaint(text: str) -> str:
-    """The one line of stderr that says why: etcdctl logs JSON before it, and repeats itself after it."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("{")]
-    return lines[-1].removeprefix("Error: ") if lines else ""
-
-
 def _milliseconds(text: str) -> float:
     """A Go duration such as 3.2ms, 871.5µs or 1.01s."""
     for unit, factor in (("ms", 1.0), ("µs", 1e-3), ("ns", 1e-6), ("s", 1e3)):
@@ -248,6 +242,15 @@ def _milliseconds(text: str) -> float:
             except ValueError:
                 return 0.0
     return 0.0
+
+
+def reason(stderr: str, rc: int = 0) -> str:
+    """The one line of etcdctl's stderr that says why: it logs JSON around it.
+
+    Where it said nothing, with which exit code it ended, if that is known: ``rc``, not 0; else ''.
+    """
+    lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
+    return lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {rc}" if rc else ""
 
 
 def parse_hashkv(encoded: str) -> dict[str, int]:

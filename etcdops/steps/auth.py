@@ -16,6 +16,7 @@ from etcdops import certificate as x509
 from etcdops import credentials, gate, guards, layout
 from etcdops.credentials import PASSWORD, ROOT, Credentials
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
+from etcdops.etcd import reason
 from etcdops.facts import HostFacts, gather
 from etcdops.plan import diff
 from etcdops.run import Run, asker
@@ -240,8 +241,7 @@ def _run(host: Host, *words: str, stdin: bytes = b"") -> str:
     done = host.client(layout.script("client") + COMMAND, *words, stdin=stdin, check=False)
     if done.rc == 0:
         return done.stdout
-    said = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-    why = said[-1].removeprefix("Error: ") if said else f"etcdctl ended with {done.rc}"
+    why = reason(done.stderr, done.rc)
     if denied := host.credentials.refusal(why):
         raise denied
     raise HostError(f"etcdctl {' '.join(words[:2])}: {why}", hint="inv status")

@@ -106,6 +106,5 @@ def _defragment(host: Host, used: int) -> bool:
     script = layout.script("client") + '\nclient --command-timeout="$1s" defrag'
     done = host.client(script, f"{patience:.0f}", timeout=patience + 60, check=False)
     if done.rc != 0 and not any(said in done.stderr for said in (etcd.TIMED_OUT, "DeadlineExceeded", "timed out")):
-        words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-        raise HostError(f"did not defragment: {words[0] if words else f'etcdctl ended with {done.rc}'}")
+        raise HostError(f"did not defragment: {etcd.reason(done.stderr, done.rc)}")
     return done.rc == 0

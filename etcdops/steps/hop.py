@@ -15,7 +15,7 @@ from etcdops import apply, configedit, configfile, desired, gate, guards, layout
 from etcdops.config import Config
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused
-from etcdops.etcd import View
+from etcdops.etcd import View, reason
 from etcdops.facts import HostFacts, gather
 from etcdops.guards.host import installed
 from etcdops.plan import Change, Release, diff
@@ -55,8 +55,7 @@ def client(run: Run, name: str, *words: str) -> str:
     script = layout.script("client") + '\nclient --command-timeout=10s "$@"'
     done = run.fleet.all(lambda host: host.client(script, *words, check=False), [name])[name]
     if done.rc != 0:
-        said = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-        why = said[-1].removeprefix("Error: ") if said else f"etcdctl ended with {done.rc}"
+        why = reason(done.stderr, done.rc)
         raise HostError(f"etcdctl {' '.join(words)}: {why}", host=name, hint="inv status")
     return done.stdout
 

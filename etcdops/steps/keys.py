@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from etcdops import layout
 from etcdops.credentials import Credentials
 from etcdops.errors import HostError, HostsFailed, OpsError, Unreachable, UsageError
+from etcdops.etcd import reason
 from etcdops.run import Run
 from etcdops.ssh import Completed, Host
 
@@ -166,8 +167,7 @@ def _ask_for(run: Run, verb: str, flags: list[str], *operands: bytes) -> dict[st
     except (ValueError, LookupError, TypeError):
         answer = None
     if done.rc != 0 or not isinstance(answer, dict):
-        lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-        message = lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}"
+        message = reason(done.stderr, done.rc)
         if denied := run.credentials.refusal(message):
             raise denied
         raise OpsError(message, hint="" if done.rc == 127 else "inv status")

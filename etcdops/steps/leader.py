@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from etcdops import gate, layout
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
-from etcdops.etcd import View
+from etcdops.etcd import View, reason
 from etcdops.run import Run
 from etcdops.ssh import Host
 
@@ -41,8 +41,7 @@ def hand_over(run: Run, views: gate.Views, leader: str, target: str) -> float:
             layout.script("client") + '\nclient --command-timeout=10s move-leader "$1"', id_, check=False
         )
         if done.rc != 0:
-            words = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-            why = words[-1].removeprefix("Error: ") if words else f"etcdctl ended with {done.rc}"
+            why = reason(done.stderr, done.rc)
             raise HostError(f"did not hand over to {target}: {why}", hint="inv status")
 
     run.fleet.all(work, [leader])

@@ -14,7 +14,7 @@ from etcdops import desired, gate, guards, layout
 from etcdops.config import Config
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
-from etcdops.etcd import ClusterMember, View
+from etcdops.etcd import ClusterMember, View, reason
 from etcdops.facts import HostFacts, gather, parse_conf
 from etcdops.membership import OWN
 from etcdops.plan import Change, File
@@ -134,8 +134,7 @@ def say(run: Run, via: str, words: Sequence[str]) -> str:
 
     def work(host: Host) -> str:
         done = host.client(script, *words, check=False)
-        lines = [line for line in done.stderr.splitlines() if line and not line.startswith("{")]
-        return (lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {done.rc}") if done.rc else ""
+        return reason(done.stderr, done.rc) if done.rc else ""
 
     said = run.fleet.map(work, [via])[via]
     return f"connection lost: {said.message}" if isinstance(said, OpsError) else said

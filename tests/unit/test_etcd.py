@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdops import etcd
-from etcdops.etcd import CORRUPT, NOSPACE, Alarm, EndpointStatus, View, parse_view
+from etcdops.etcd import CORRUPT, NOSPACE, Alarm, EndpointStatus, View, parse_view, reason
 from tests.unit.build import status
 from tests.unit.golden import GOLDEN
 
@@ -179,6 +179,22 @@ def test_complaint(answers: dict[str, str], complaints: dict[str, str], seen: tu
     view = parse_view(answers, complaints)
     assert (view.healthy, view.complaint) == seen
     assert (view.status, view.members) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "rc", "said"),
+    [
+        ('{"level":"warn"}\nError: etcdserver: not leader\n', 1, "etcdserver: not leader"),
+        ("first\nFailed to defragment etcd member[x]. took 1s. (no)\n  \n", 1,
+         "Failed to defragment etcd member[x]. took 1s. (no)"),
+        ('Error: a\n{"level":"warn"}\n', 1, "a"),
+        ('{"level":"warn"}\n', 127, "etcdctl ended with 127"),
+        ("", 0, ""),
+    ],
+    ids=["behind a log line", "the last of several", "before a log line", "nothing", "and no exit code either"],
+)  # fmt: skip
+def test_the_reason_that_etcdctl_tells(stderr: str, rc: int, said: str) -> None:
+    assert reason(stderr, rc) == said
 
 
 def test_zero_values_are_left_out_of_the_json() -> None:
