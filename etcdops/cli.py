@@ -99,7 +99,8 @@ def main() -> None:
         try:
             Inv(name="inv", binary="inv", binary_names=["inv"], version=__version__).run()
         finally:
-            sys.stdout.flush()
+            if sys.stdout:  # None where it was closed from the beginning
+                sys.stdout.flush()
     except BrokenPipeError:
         no_reader()
 

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from invoke.tasks import Task
 
 from etcdops import layout
 from etcdops.errors import OpsError, UsageError
-from etcdops.ui import Reporter
+from etcdops.ui import Reporter, lasting, to_nowhere
 
 FLAGS = {
     "dry_run": "Show what would change on each host, and change nothing.",
@@ -56,15 +56,12 @@ def task(
             chosen = {flag: given.pop(flag) for flag in flags}
             breaks = chosen.pop("break_lock", False)
             run = Run(config_path(context), words=_words(), command=shlex.join(["inv", *sys.argv[1:]]), **chosen)
-            with boundary(run.ui, run.located, run.interrupted):
+            looks = run.dry_run or given.get("plan", False)  # it changes nothing, and waits for nobody
+            changing = changes and not looks
+            with lasting() if changing else nullcontext(), boundary(run.ui, run.located, run.interrupted):
                 if run.words and not words:
                     raise UsageError(f"{task_.name} takes nothing after --", hint="flags stand before it")
-                looks = run.dry_run or given.get("plan", False)  # it changes nothing, and waits for nobody
-                with (
-                    run.changing(getattr(task_, "full_name", task_.name), breaks=breaks)
-                    if changes and not looks
-                    else closing(run)
-                ):
+                with run.changing(getattr(task_, "full_name", task_.name), breaks=breaks) if changing else closing(run):
                     function(run, **given)
 
         signature = inspect.signature(function)
@@ -124,7 +121,7 @@ def end(code: int) -> None:
 
 def no_reader() -> None:
     """The reader of our output has gone (`inv keys | head`): what is still in the buffer has no one to go to."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    to_nowhere(sys.stdout)
 
 
 def config_path(context: Context) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO, cast
 
 from etcdops.errors import HostsFailed, OpsError, Refused
 
@@ -94,6 +95,56 @@ class Reporter:
         self.tap(text)
         with self._lock:
             print(printable(text), file=sys.stderr, flush=True)  # noqa: T201
+
+
+class Lasting:
+    """A stream that fails nobody: once it cannot be written any more, all that is written goes nowhere.
+
+    Its reader has gone (BrokenPipeError), so has its terminal (EIO), the disk is full (ENOSPC), or it is ``None``: it
+    was closed from the beginning.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """How much was written, or has no one to go to."""
+        try:
+            return self._stream.write(text)
+        except OSError:
+            to_nowhere(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        """Mostly only here it shows that it cannot be written."""
+        try:
+            self._stream.flush()
+        except OSError:
+            to_nowhere(self._stream)
+
+
+@contextmanager
+def lasting() -> Iterator[None]:
+    """Meanwhile neither stdout nor stderr ends the run, such as when Ctrl-C also ends `| tee log`.
+
+    For what changes something: to stop in the middle of it is worse than not to be heard.  All that writes to them is
+    included, rich as well.
+    """
+    with (
+        redirect_stdout(cast(TextIO, Lasting(sys.stdout))),
+        redirect_stderr(cast(TextIO, Lasting(sys.stderr))),
+    ):
+        yield
+
+
+def to_nowhere(stream: TextIO) -> None:
+    """What ``stream`` writes from now on, and what is still in its buffer, has no one to go to."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def printable(text: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from collections.abc import Callable
 
 import pytest
 
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, UsageError
-from etcdops.ui import LARGE, Reporter, error_lines, grouped
+from etcdops.ui import LARGE, Reporter, error_lines, grouped, lasting
 
 GROUPED: dict[str, tuple[dict[str, list[str]], list[str]]] = {
     "nothing": ({}, []),
@@ -133,3 +135,67 @@ def test_elsewhere_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
     with Reporter().transfer("send to") as progress:
         progress("etcd01", LARGE, LARGE)
     assert capsys.readouterr() == ("", "")
+
+
+def without_a_reader() -> int:
+    read, write = os.pipe()
+    os.close(read)
+    return write
+
+
+def without_a_terminal() -> int:
+    master, slave = os.openpty()
+    os.close(master)
+    return slave
+
+
+GONE = {
+    "the reader has gone": without_a_reader,
+    "the terminal has gone": without_a_terminal,
+    "the disk is full": lambda: os.open("/dev/full", os.O_WRONLY),
+}
+
+
+@pytest.mark.parametrize("gone", GONE.values(), ids=GONE.keys())
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_who_changes_something_is_heard_no_more_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, gone: Callable[[], int]
+) -> None:
+    """The other stream is heard as before, and so is the record."""
+    ui, heard = Reporter(), list[str]()
+    ui.tap = heard.append
+    with open(gone(), "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(f"sys.{name}", stream)
+        with lasting():
+            for _ in range(2):
+                ui.step("Look")
+                ui.table(["member"], [["etcd01"]])
+                ui.json({})
+                ui.result("done")
+                ui.error(Unhealthy("no leader"))
+        assert os.readlink(f"/proc/self/fd/{stream.fileno()}") == os.devnull
+        stream.write("what is written past it")
+    assert heard == 2 * ["==> Look", "done", "error: no leader"]
+    seen = capsys.readouterr()
+    if name == "stdout":
+        assert seen.err.splitlines() == 2 * ["==> Look", "error: no leader"] and not seen.out
+    else:
+        assert seen.out.splitlines()[-2:] == ["{}", "done"] and not seen.err
+
+
+def test_so_does_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    master, slave = os.openpty()
+    with open(slave, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stderr", stream)
+        with lasting(), Reporter().transfer("send to") as progress:
+            progress("etcd01", 0, LARGE)
+            os.close(master)
+            progress("etcd01", LARGE, LARGE)
+
+
+def test_a_stream_that_was_closed_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", None)
+    with lasting(), Reporter().transfer("send to") as progress:
+        progress("etcd01", LARGE, LARGE)
+        Reporter().step("Look")
