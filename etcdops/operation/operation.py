@@ -19,7 +19,7 @@ from etcdops import __version__
 from etcdops.errors import OpsError
 from etcdops.operation.interrupts import Interrupts
 from etcdops.operation.lock import Lock
-from etcdops.operation.owner import Controller, Owner
+from etcdops.operation.owner import Controller, Owner, minority
 from etcdops.operation.record import Record, folder_of, shortened
 from etcdops.ssh import Outcome
 from etcdops.ui import Reporter, error_lines
@@ -68,6 +68,8 @@ class Operation:
         """Have the lock on every host of ``fleet`` that answers; ``Refused`` where another run has it."""
         away = self.lock.take(fleet, list(names))
         self.record.write("locked", hosts=self.lock.hosts, away={name: error.message for name, error in away.items()})
+        if words := minority(names, away):  # another run may have the others
+            self._ui.warn(words)
 
     def decided(self, lines: Iterable[str]) -> None:
         """What is to be done, as a dry run shows it; from here on it may be under way."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from etcdops.errors import OpsError, Refused
+from etcdops.errors import OpsError, Refused, Unreachable
 from etcdops.schedule import span
 
 BEAT = 5.0  # seconds between two signs of life
@@ -88,6 +88,24 @@ def refusal(held: Mapping[str, Held], command: str) -> OpsError:
     return Refused(
         f"{owner.who} runs inv {owner.task} (process {owner.pid}), for {_span(known.age)}{said}: the lock on {names}",
         hint=f"wait for its end; if it hangs: {command or 'the same command'} --break-lock",
+    )
+
+
+def minority(names: Sequence[str], away: Mapping[str, OpsError]) -> str:
+    """What to say where the lock is held on some of the hosts ``names``, and not on more than half of them; else ''.
+
+    ``away``: those that it could not be taken on, with why; where it is all of them, the run ends with that at once.
+    """
+    held = len(names) - len(away)
+    if not 0 < held <= len(names) // 2:
+        return ""
+    silent = [name for name in names if isinstance(away.get(name), Unreachable)]
+    others = [name for name in names if name in away and name not in silent]
+    parts = [f"{', '.join(silent)} {'do' if len(silent) > 1 else 'does'} not answer"] if silent else []
+    parts += [f"{name}: {away[name].message}" for name in others]
+    return (
+        f"the lock could be taken on {held} of {len(names)} hosts only ({'; '.join(parts)}):"
+        " make sure that nobody else changes this cluster"
     )
 
 

@@ -18,10 +18,11 @@ import pytest
 
 from etcdops import layout
 from etcdops.errors import HostError, LockLost, OpsError, Refused, Unreachable
-from etcdops.operation import Controller, Held, Lock, Owner
+from etcdops.operation import Controller, Held, Lock, Operation, Owner, record
 from etcdops.operation import hold as hold_module
-from etcdops.operation.owner import LATE, refusal
+from etcdops.operation.owner import LATE, minority, refusal
 from etcdops.ssh import Fleet, Host, Session
+from etcdops.ui import Reporter
 
 HERE = Controller("laptop", "boot-1")
 ALICE = Owner("R1-restart", "alice@laptop", "boot-1", 4711, "restart")
@@ -78,6 +79,50 @@ def test_the_one_line_for_who_comes_second() -> None:
     assert error.hint == "wait for its end; if it hangs: inv deploy --break-lock"
     assert "last heard of 15 s ago" in refusal({"etcd01": Held(ALICE, True, 125, 15)}, "").message
     assert "another run is about to" in refusal({"etcd01": Held(Owner("?"), False, 0, 0)}, "").message
+
+
+THREE, SURE = ["etcd01", "etcd02", "etcd03"], "make sure that nobody else changes this cluster"
+NO_FLOCK = HostError("there is no flock here", host="etcd02")
+
+
+def silent(*names: str) -> dict[str, OpsError]:
+    return {name: Unreachable("no answer within 10 s", host=name) for name in names}
+
+
+@pytest.mark.parametrize(
+    ("names", "away", "words"),
+    [
+        (THREE, {}, ""),
+        (THREE, silent("etcd02"), ""),
+        (THREE, silent("etcd02", "etcd03"), "1 of 3 hosts only (etcd02, etcd03 do not answer)"),
+        (THREE, {"etcd02": NO_FLOCK, **silent("etcd01")},
+         "1 of 3 hosts only (etcd01 does not answer; etcd02: there is no flock here)"),
+        (THREE[:2], silent("etcd01"), "1 of 2 hosts only (etcd01 does not answer)"),
+        ([*THREE, "etcd04"], silent("etcd01", "etcd04"), "2 of 4 hosts only (etcd01, etcd04 do not answer)"),
+        (THREE, silent(*THREE), ""),
+        (["etcd01"], silent("etcd01"), ""),
+    ],
+    ids=["all", "a majority", "a minority", "why not", "half of two", "half of four", "nobody", "its only one"],
+)  # fmt: skip
+def test_a_minority_is_told(names: list[str], away: dict[str, OpsError], words: str) -> None:
+    assert minority(names, away) == (f"the lock could be taken on {words}: {SURE}" if words else "")
+
+
+def test_a_run_with_a_minority_says_so_and_goes_on(
+    machines: dict[str, Machine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr and on record."""
+    operation = Operation("restart", "inv restart", tmp_path / "config.yaml", Reporter(), cluster=lambda: "c")
+    machines["etcd02"].up = machines["etcd03"].up = False
+    ways = Ways(machines, operation.lock)
+    operation.take(cast(Fleet, ways), list(ways.of))
+    operation.close(0, None)
+    said = f"warning: the lock could be taken on 1 of 3 hosts only (etcd02, etcd03 do not answer): {SURE}"
+    assert capsys.readouterr().err == f"{said}\n"
+    (path,) = (tmp_path / ".etcdops" / "runs").iterdir()
+    events = list(record.events(path))
+    assert [each["text"] for each in events if each["event"] == "said"] == [said]
+    assert [each["hosts"] for each in events if each["event"] == "locked"] == [["etcd01"]]
 
 
 # Hosts
