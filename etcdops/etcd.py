@@ -111,6 +111,20 @@ class View:
         return self.status is not None and self.status.is_leader
 
     @property
+    def has_quorum(self) -> bool:
+        """Whether it could read what the cluster has agreed on: one that could not tells no alarm, either.
+
+        Under every alarm members come, go and elect (etcd-operations 3.13, 3.14).
+        """
+        return bool(self.healthy) or bool(self.alarms)
+
+    @property
+    def corrupt(self) -> bool:
+        """Whether CORRUPT is raised; on 3.4 the status alone tells."""
+        told = {alarm.kind for alarm in self.status.alarms} if self.status else set()
+        return CORRUPT in told or CORRUPT in self.alarms.split()
+
+    @property
     def commits(self) -> bool:
         """Whether it is a voter that can commit: all that was acknowledged can be had there.
 

@@ -82,6 +82,11 @@ def ask_but_for_nospace(host: Host) -> View:
     return ask(host).but_for_nospace()
 
 
+def ask_but_for_alarms(host: Host) -> View:
+    """``ask`` for what may go on under any alarm: a change of the membership, which is the way out of some."""
+    return ask(host).but_for_alarms()
+
+
 def judge(config: Config, views: Views) -> Verdict:
     """The verdict on what every member said; a host that could not be asked counts against it."""
     reasons = [*unwell(views), *leadership(views), *lagging(views)]
@@ -231,6 +236,11 @@ def voters(views: Views) -> Mapping[str, EndpointStatus]:
         for name, view in views.items()
         if isinstance(view, View) and view.commits and view.status is not None
     }
+
+
+def corrupt(views: Views) -> bool:
+    """Whether any member says that CORRUPT is raised."""
+    return any(isinstance(view, View) and view.corrupt for view in views.values())
 
 
 def leader(views: Views) -> str:

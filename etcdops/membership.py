@@ -180,8 +180,8 @@ def runs_as(fact: HostFacts, member: ClusterMember) -> bool:
 
 
 def commits(fact: HostFacts, member: ClusterMember) -> bool:
-    """Whether it can commit, too."""
-    return runs_as(fact, member) and bool(fact.view.healthy)
+    """Whether it has a quorum, too."""
+    return runs_as(fact, member) and fact.view.has_quorum
 
 
 def _remains(fact: HostFacts) -> str:

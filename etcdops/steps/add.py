@@ -75,16 +75,19 @@ def _plan(run: Run, base: Run, member: Member, edit: Edit | None) -> Join:
 
 
 def _gate(base: Run, join: Join, found: Survey) -> None:
-    """All other members healthy: etcd itself adds none while one is away, and a lost one is replaced."""
+    """All other members healthy but for a full quota: etcd itself adds none while one is away, and a lost one is
+    replaced."""
     own = {each.id for each in (join.arrival.known, join.arrival.drop) if each}
 
     def without(view: View) -> View:
-        return replace(view, members=tuple(each for each in view.members or () if each.id not in own) or None)
+        return replace(
+            view.but_for_nospace(), members=tuple(each for each in view.members or () if each.id not in own) or None
+        )
 
     views = {name: found.facts[name].view if name in found.facts else found.away[name] for name in base.names}
     verdict = gate.judge(base.config, {n: without(v) if isinstance(v, View) else v for n, v in views.items()})
     if not verdict:
-        lost = [name for name, view in views.items() if not isinstance(view, View) or not view.healthy]
+        lost = [name for name, view in views.items() if not isinstance(view, View) or not view.has_quorum]
         ways = (
             ("inv start", *(f"if {name} is lost: inv replace-member {name}" for name in lost))
             if lost

@@ -7,7 +7,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from etcdops import gate
+from etcdops import etcd, gate
+from etcdops.agreement import compare
 from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
 from etcdops.run import Run
@@ -33,11 +34,14 @@ def backup(run: Run) -> None:
             manifest = store.add(path, manifest, progress)
         dropped: list[str] = []
         trouble = None
-        try:
-            for name in snapshots.prune_store(run, store, manifest.cluster_id):
-                dropped.append(name)  # each by itself: what is gone is told, whatever becomes of the next
-        except OpsError as error:
-            trouble = error
+        if gate.corrupt(views):
+            run.ui.warn("no old backup was dropped: one from before CORRUPT may be needed")
+        else:
+            try:
+                for name in snapshots.prune_store(run, store, manifest.cluster_id):
+                    dropped.append(name)  # each by itself: what is gone is told, whatever becomes of the next
+            except OpsError as error:
+                trouble = error
     seconds = time.monotonic() - began
     for view in views.values():
         if isinstance(view, OpsError):
@@ -68,7 +72,7 @@ def keep(run: Run, views: Mapping[str, View | OpsError]) -> Manifest:
 def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> Manifest:
     """A proven snapshot of the cluster as it is now, in ``path``; the next member is asked where one fails."""
     _refuse_a_split(views)
-    names = _candidates(views)
+    names = _undamaged(run, views) if gate.corrupt(views) else _candidates(views)
     away = [view for view in views.values() if isinstance(view, OpsError)]
     if len(away) == len(views):
         raise HostsFailed(away)
@@ -127,6 +131,26 @@ def from_member(run: Run, views: Mapping[str, View | OpsError], name: str, path:
             found.host = ""  # it is this machine's trouble
         raise found
     return found
+
+
+def _undamaged(run: Run, views: Mapping[str, View | OpsError]) -> list[str]:
+    """The candidates while CORRUPT is raised: of the majority that holds the same; ``Unhealthy`` where none does."""
+    revision, found = gate.contents(run)
+    result = compare(found, revision)
+    if len(result.good) < etcd.quorum(len(found)):
+        raise Unhealthy(
+            f"no backup: CORRUPT is raised, and no majority tells that it holds the same data: {result.reason}",
+            hint=gate.CHANGE_NOTHING,
+        )
+    bad = f", not that of {', '.join(result.bad)}" if result.bad else ""
+    run.ui.warn(f"CORRUPT is raised: this is the data of {', '.join(result.good)}{bad}, and the alarm is in it")
+    return _candidates(
+        {
+            name: view.but_for_alarms()
+            for name, view in views.items()
+            if isinstance(view, View) and name in result.good and view.has_quorum
+        }
+    )
 
 
 def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:

@@ -63,7 +63,7 @@ class Crossing:
         if len(run.names) == 2 and crossing.passes:
             raise Refused(
                 "of two members none can be restarted while the other serves",
-                hint="inv backup, the other cluster.tls in config.yaml, inv restore latest: seconds without service",
+                hint="stop all writers; inv backup, the other cluster.tls in config.yaml, inv restore latest",
             )
         return crossing
 
@@ -121,7 +121,7 @@ class Crossing:
         if any(each.stage in {Stage.BOTH, Stage.PEERS} for each in self.passes) and not transport.serves_both(version):
             yield Refused(
                 f"with etcd {version} each start of a member decides by chance whether it answers by http beside https",
-                hint="inv upgrade first: 3.4.25, 3.5.8 and newer ones do; or, with seconds without service: inv "
+                hint="inv upgrade first: 3.4.25, 3.5.8 and newer ones do; or stop all writers; inv "
                 "backup, the other cluster.tls in config.yaml, inv restore latest",
             )
 

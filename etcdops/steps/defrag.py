@@ -45,7 +45,10 @@ def databases(run: Run, views: gate.Views) -> dict[str, Database]:
     """The database of every member; ``Refused`` when the cluster is not healthy, but for a full quota."""
     verdict = gate.judge(run.config, views)
     if not verdict:
-        raise Refused(f"the cluster is not healthy: {'; '.join(verdict.reasons)}", hint="inv status")
+        lost = [name for name, view in views.items() if not isinstance(view, View) or not view.has_quorum]
+        ways = [f"if {name} is lost: inv replace-member {name}, or inv remove-member {name}, first" for name in lost]
+        hint = verdict.ways("inv start", *ways) if len(lost) < etcd.quorum(len(views)) and lost else "inv status"
+        raise Refused(f"the cluster is not healthy: {'; '.join(verdict.reasons)}", hint=hint)
     told = run.fleet.all(lambda host: host.client(layout.script("prelude", "client") + LOOK).stdout)
     return {name: parse(told[name], view) for name, view in views.items() if isinstance(view, View)}
 

@@ -226,7 +226,8 @@ def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:
     for id_ in sorted(cluster.ids):
         views, path = cluster.part(id_), work / f"{id_:x}.db"
         run.ui.step("Take a last snapshot of the cluster as it is")
-        healthy = any(view.healthy for view in views.values())
+        # Of a cluster whose data differs, nobody can tell of which member: that must not stop its restore.
+        healthy = any(view.commits for view in views.values()) and not gate.corrupt(views)
         try:
             if healthy:
                 manifest = backup.from_cluster(run, views, path)
@@ -269,7 +270,7 @@ def wait(run: Run, names: Sequence[str]) -> gate.Views:
         return [
             f"{name}: {view if isinstance(view, OpsError) else view.complaint}"
             for name, view in views.items()
-            if isinstance(view, OpsError) or not (view.healthy or view.alarms)
+            if isinstance(view, OpsError) or not view.has_quorum
         ]
 
     return gate.until(run, lambda: run.fleet.map(gate.ask, names), missing)

@@ -151,7 +151,7 @@ class Rolling:
         if hop.crosses and minor(hop.start) == "3.4" and not hop.down and auth.is_on(run):
             raise Refused(
                 "auth is enabled, and 3.4 and 3.5 cannot read each other's log of it: no rolling upgrade",
-                hint="inv backup, cluster.version in config.yaml, and inv restore latest: seconds without service",
+                hint="stop all writers; inv backup, cluster.version in config.yaml, and inv restore latest",
             )
         if hop.crosses and not hop.down and minor(hop.end) in {"3.6", "3.7"}:
             ids = {status.member_id for status in gate.voters(views).values()}

@@ -71,7 +71,7 @@ def follow(run: Run, member: Member, others: Sequence[str], entry: ClusterMember
     while True:
         fact, size = run.fleet.all(_look, [name])[name]
         views = [view for view in run.fleet.map(gate.ask, others).values() if isinstance(view, View)]
-        heads = [view for view in views if view.healthy and view.members and view.status]
+        heads = [view for view in views if view.has_quorum and view.members and view.status]
         listed = next((each for view in heads for each in view.members or () if each.id == id_), None)
         if heads and listed is None:
             raise HostError("has been removed from the cluster by somebody else meanwhile", host=name)

@@ -89,7 +89,7 @@ def doomed(run: Run, ids: Collection[int]) -> list[Refused]:
         Refused(
             f"its data has {', '.join(wrong)} noted as removed, which are members: 3.6 would end them for good",
             host=name,
-            hint="inv backup, then inv restore latest: it writes the data anew, and takes seconds",
+            hint="stop all writers; inv backup, then inv restore latest, which writes the data anew",
         )
         for name, log in run.fleet.all(look).items()
         if (wrong := sorted(known.intersection(log.removed)))

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from etcdops import desired, gate, guards, layout
+from etcdops import desired, etcd, gate, guards, layout
+from etcdops.agreement import compare
 from etcdops.config import Config
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
@@ -26,6 +27,7 @@ from etcdops.steps import leader, schedule
 FRESH = 15.0  # seconds: etcd counts a peer as there once it has been connected for 5 of them
 PASSING = ("unhealthy cluster", "timed out", "deadline exceeded", "leader changed", "no leader", "connect")
 AGAIN = "inv status, then the same again"
+ALARM_OFF = "inv etcdctl -- alarm disarm"
 BY_HAND = f"systemctl disable --now etcd etcdops-backup.timer; rm -r {layout.CONF_DIR}"
 
 Members = tuple[ClusterMember, ...]
@@ -46,12 +48,12 @@ class Survey:
 
     @property
     def healthy(self) -> set[int]:
-        """The ids of the members that can commit."""
-        return {fact.view.status.member_id for fact in self.facts.values() if fact.view.healthy and fact.view.status}
+        """The ids of the members that have a quorum, whatever alarm is raised."""
+        return {each.view.status.member_id for each in self.facts.values() if each.view.has_quorum and each.view.status}
 
     def others(self, but: str) -> list[str]:
-        """The members that can commit, the leader first, without the one on host ``but``."""
-        found = [name for name, fact in self.facts.items() if fact.view.healthy and name != but]
+        """The members that have a quorum, the leader first, without the one on host ``but``."""
+        found = [name for name, fact in self.facts.items() if fact.view.has_quorum and name != but]
         return sorted(found, key=lambda name: not self.facts[name].view.leads)
 
     def incarnation(self, config: Config, but: str) -> str:
@@ -62,7 +64,8 @@ class Survey:
 def survey(run: Run, about: str) -> Survey:
     """Look at every host; ``about``: the one that comes or goes, which need not be a member of this cluster.
 
-    ``Refused`` when no other can commit, or is a member of another cluster, or a restore was cut short anywhere.
+    ``Refused`` when no other can commit, or is a member of another cluster, or a restore was cut short anywhere; and
+    under CORRUPT unless the others hold the same.
     """
     run.ui.step(f"Look at {', '.join(run.names)}")
     found = run.fleet.map(lambda host: gather(host, *schedule.FILES))
@@ -72,7 +75,7 @@ def survey(run: Run, about: str) -> Survey:
     guards.refuse(finding for fact in ours for finding in guards.other_member(run.config, fact))
     guards.refuse(finding for fact in facts.values() for finding in guards.adopted(fact))
     guards.refuse(guards.cut_short(fact) for fact in facts.values() if fact.barred)
-    heads = [fact.view for fact in ours if fact.view.healthy and fact.view.members and fact.view.status]
+    heads = [fact.view for fact in ours if fact.view.has_quorum and fact.view.members and fact.view.status]
     if not heads:
         views = {name: each.view if isinstance(each, HostFacts) else each for name, each in found.items()}
         raise Refused(
@@ -80,8 +83,27 @@ def survey(run: Run, about: str) -> Survey:
             + "; ".join(gate.judge(run.config, views).reasons),
             hint="inv status; where a majority is lost for good: inv recover",
         )
+    if any(view.corrupt for view in heads):
+        _see_that_the_rest_agree(run, about)
     head = max(heads, key=lambda view: view.status.applied if view.status else 0)
     return Survey(facts, away, head.members or ())
+
+
+def _see_that_the_rest_agree(run: Run, about: str) -> None:
+    """``Refused`` unless a majority holds the same without ``about``, and no other holds anything else: CORRUPT is
+    raised, and a new member copies what the others have."""
+    revision, found = gate.contents(run)
+    rest = compare({name: each for name, each in found.items() if name != about}, revision)
+    if rest.bad or len(rest.good) < etcd.quorum(len(run.names)):
+        why = rest.reason or "too few members tell what they hold"
+        raise Refused(f"CORRUPT is raised, and without {about} {why}", hint=gate.CHANGE_NOTHING)
+    if about in compare(found, revision).bad:
+        raise Refused(
+            f"CORRUPT is raised: it holds other data than {', '.join(rest.good)}, and serves it",
+            host=about,
+            hint="on its host: systemctl stop etcd; then the same again",
+        )
+    run.ui.warn(f"CORRUPT is raised; once inv check-data finds no difference: {ALARM_OFF}")
 
 
 def hand_on(run: Run, name: str) -> None:
@@ -104,7 +126,7 @@ def change(
     said, via = "", names[0]
 
     def right(views: gate.Views) -> Members:
-        able = (view.members for view in views.values() if isinstance(view, View) and view.healthy)
+        able = (view.members for view in views.values() if isinstance(view, View) and view.has_quorum)
         return next((members for members in able if members and done(members)), ())
 
     def look() -> gate.Views:
@@ -113,7 +135,7 @@ def change(
         if not right(views):  # whatever was said: it may have taken effect
             if said and not any(each in said for each in PASSING):
                 raise HostError(f"{what}: {said}", host=via, hint=AGAIN)
-            via = next((name for name, view in views.items() if isinstance(view, View) and view.healthy), via)
+            via = next((name for name, view in views.items() if isinstance(view, View) and view.has_quorum), via)
             said = say(run, via, words)
         return views
 
@@ -149,7 +171,8 @@ def leave(run: Run, names: Sequence[str], member: ClusterMember, name: str) -> N
 
 
 def settle(run: Run, names: Sequence[str], right: Callable[[Members], object], what: str) -> None:
-    """Wait until these members are healthy, follow one leader, and have the membership that is ``right``.
+    """Wait until these members are healthy but for alarms, follow one leader, and have the membership that is
+    ``right``.
 
     ``what`` it is that they should know, for the operator.
     """
@@ -159,7 +182,7 @@ def settle(run: Run, names: Sequence[str], right: Callable[[Members], object], w
         known = [right(view.members or ()) for view in views.values() if isinstance(view, View)]
         return reasons if all(known) else [*reasons, f"not every member knows that {what}"]
 
-    gate.until(run, lambda: run.fleet.map(gate.ask, names), missing)
+    gate.until(run, lambda: run.fleet.map(gate.ask_but_for_alarms, names), missing)
 
 
 def lists(run: Run, facts: Mapping[str, HostFacts], but: str, incarnation: str) -> dict[str, list[Change]]:

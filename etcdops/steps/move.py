@@ -67,7 +67,7 @@ class Move:
         others = [name for name in self.facts if name != self.name]
         if self.alone:
             return [*(name for name in others if self.facts[name].is_running), self.name]
-        return [name for name in others if self.facts[name].view.healthy]
+        return [name for name in others if self.facts[name].view.has_quorum]
 
     def changes(self) -> Sequence[Change]:
         """What its host needs."""
@@ -162,7 +162,7 @@ def _move(run: Run, move: Move) -> None:
         run.ui.warn(f"{name} does not answer ({error.message}): inv deploy tells it later")
     if run.decided(move.lines()):
         return
-    if move.alone and move.fact.view.healthy and move.verb:
+    if move.alone and move.fact.view.has_quorum and move.verb:
         run.confirm(f"Without {move.name} the others have no quorum: the cluster stops while it is restarted")
     move.carry_out()
     run.ui.result(f"{where}, healthy, and everybody knows it")
@@ -190,7 +190,7 @@ def _plan(run: Run, old: Member, member: Member, edit: Edit | None) -> Move:
 def _standing(run: Run, old: Member, member: Member, facts: Mapping[str, HostFacts]) -> tuple[ClusterMember, bool]:
     """The member as the list has it, and whether the others have no quorum without it."""
     name, url = member.name, membership.peer_url(run.config, member)
-    known = next((fact.view.members for fact in facts.values() if fact.view.healthy and fact.view.members), ())
+    known = next((fact.view.members for fact in facts.values() if fact.view.has_quorum and fact.view.members), ())
     id_ = int(facts[name].identity["member_id"], 16)
     before = ClusterMember(id_, name, (membership.peer_url(run.config, old),), (), learner=False)
     listed = next((each for each in known if each.id == id_), None if known else before)
@@ -201,7 +201,7 @@ def _standing(run: Run, old: Member, member: Member, facts: Mapping[str, HostFac
         raise Refused(f"{member.address} is the address of member {taken}", host=name, hint="inv members")
     voters = sum(not each.learner for each in known) or len(run.names)
     others = [fact for each, fact in facts.items() if each != name]
-    alone = sum(bool(fact.view.healthy) for fact in others) < etcd.quorum(voters)
+    alone = sum(fact.view.has_quorum for fact in others) < etcd.quorum(voters)
     up = sum(fact.is_running for fact in others) + 1
     if alone and up < etcd.quorum(voters):
         raise Refused(

@@ -52,8 +52,8 @@ class Look:
 
     @property
     def healthy(self) -> list[str]:
-        """The members that can commit."""
-        return [name for name, fact in self.facts.items() if fact.view.healthy]
+        """The members that have a quorum, whatever alarm is raised."""
+        return [name for name, fact in self.facts.items() if fact.view.has_quorum]
 
     @property
     def running(self) -> list[str]:
@@ -111,8 +111,8 @@ def recover(run: Run) -> None:
     run.ui.result(f"recovered in {time.monotonic() - began:.1f} s: {exchange.outcome}")
     if hosts.lost:
         run.ui.warn(
-            f"not in the new cluster: {', '.join(hosts.lost)}; their old etcd must never start again; once there are "
-            "hosts for all members: inv backup, and inv restore latest puts it on all of them"
+            f"not in the new cluster: {', '.join(hosts.lost)}; their old etcd must never start again; take them out of "
+            f"{run.config.path.name}, then inv add-member NAME --address=IP for each new host"
         )
 
 
@@ -153,7 +153,8 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
         return True
     if hosts.healthy:
         views = {name: fact.view for name, fact in hosts.facts.items()}
-        if reasons := gate.judge(part.config, views).reasons:
+        silent = {name: view.but_for_alarms() for name, view in views.items()}  # they came with the data
+        if reasons := gate.judge(part.config, silent).reasons:
             raise Unhealthy("; ".join(reasons), hint="inv status; once they are healthy the same again completes it")
         strangers = {name: replace(fact, identity={}) for name, fact in hosts.facts.items()}
         token = next(iter(hosts.facts.values())).token

@@ -127,7 +127,7 @@ def _remove(run: Run, removal: Removal) -> None:
 
 def _stray(run: Run, who: str) -> ClusterMember | None:
     """The member ``who`` of the cluster, which config.yaml does not have; None if nobody is called so."""
-    views = [view for view in run.fleet.map(gate.ask).values() if isinstance(view, View) and view.healthy]
+    views = [view for view in run.fleet.map(gate.ask).values() if isinstance(view, View) and view.has_quorum]
     cluster = next((view.members for view in views if view.members), None)
     if cluster is None:
         run.config.member(who)  # nobody can tell: it stays unknown
