@@ -149,6 +149,24 @@ def test_stops_where_live_data_alone_fills_the_quota(
     new.healthy()
 
 
+def test_members_come_and_go_under_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Path) -> None:
+    """Which is the way on where a host is lost besides: no room is made without it."""
+    new = limited(project, tmp_path)
+    fill(hosts, "/same")
+    hosts.sh("etcd02", "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd")
+    new.inv("space").failed(3, "if etcd02 is lost: inv replace-member etcd02, or inv remove-member etcd02, first")
+    new.inv("replace-member", "etcd02", "--yes").ok()
+    assert new.inv("replace-member", "etcd02", "--yes").ok().lines[0].startswith("nothing to do: ")
+    hosts.lab.off("etcd03")
+    with new.changed("ssh", connect_timeout=1):
+        new.inv("recover", "--yes").failed(3, "can commit: the cluster has its quorum")
+        new.inv("remove-member", "etcd03", "--yes").ok()
+        assert alarms(new) == {"NOSPACE"}
+        assert new.inv("space").ok().lines[-1] == "there is room again, and every member takes writes"
+    assert alarms(new) == set()
+    assert set(kept.keys(new)) == {"/same"}
+
+
 RAISE = r"""sed 's/"errors":\[/"errors":["memberID:1 alarm:CORRUPT ",/'"""
 
 
@@ -288,19 +306,25 @@ def test_same_data_everywhere(cluster: Project) -> None:
         assert [row["agrees"] for row in rows] == [True, True, None]
 
 
+# The value of a key, in the database of one member.
+FLIP = """
+systemctl stop etcd && cd /var/lib/etcd/default.etcd/member/snap || exit 1
+for at in $(grep -abo the-truth-and db | cut -d: -f1); do
+    printf T | dd of=db bs=1 seek=$at conv=notrunc status=none
+done
+systemctl start etcd
+"""
+# Else a member whose data differs does not start at all.
+UNLIKE = {"feature-gates": "InitialCorruptCheck=false"}
+
+
 def test_one_flipped_byte_is_found_and_its_member_named(project: NewProject, hosts: Hosts) -> None:
     new = project()
-    # Else a member whose data differs does not start at all.
-    new.config["cluster"]["settings"] = {"feature-gates": "InitialCorruptCheck=false"}
+    new.config["cluster"]["settings"] = UNLIKE
     new.write()
     new.inv("deploy").ok()
     new.etcdctl(NAMES[0], "put /value the-truth-and-nothing-else")
-    db = "/var/lib/etcd/default.etcd/member/snap/db"
-    hosts.sh(
-        "etcd02",
-        f"systemctl stop etcd && for at in $(grep -abo the-truth-and {db} | cut -d: -f1); do "
-        f"printf T | dd of={db} bs=1 seek=$at conv=notrunc status=none; done && systemctl start etcd",
-    )
+    hosts.sh("etcd02", FLIP)
     hosts.eventually(lambda: new.inv("health").code == 0)
     assert new.inv("status").code == 0, "nothing else shows it"
     assert new.etcdctl("etcd02", "get /value --print-value-only").startswith("The-truth")
@@ -320,3 +344,46 @@ def test_one_flipped_byte_is_found_and_its_member_named(project: NewProject, hos
     new.inv("restore", "latest", "--yes").ok()
     assert new.inv("check-data", "--json").ok().json()["same"]
     assert new.etcdctl("etcd02", "get /value --print-value-only") == "the-truth-and-nothing-else"
+
+
+OLD = {"experimental-initial-corrupt-check": False, "experimental-corrupt-check-time": "2s"}
+
+
+@pytest.mark.parametrize(
+    ("version", "settings"),
+    [
+        ("3.6.16", {**UNLIKE, "corrupt-check-time": "2s"}),
+        pytest.param("3.4.23", OLD, marks=pytest.mark.chaos),  # whose `endpoint health` tells no alarm
+        pytest.param("3.5.30", OLD, marks=pytest.mark.chaos),
+    ],
+)
+def test_way_out_of_corrupt(
+    project: NewProject, hosts: Hosts, tmp_path: Path, version: str, settings: dict[str, object]
+) -> None:
+    new = project(version=version, backup={"dir": str(tmp_path / "store"), "keep": {"last": 1}})
+    new.config["cluster"]["settings"] = settings
+    new.write()
+    new.inv("deploy").ok()
+    new.etcdctl(NAMES[0], "put /value the-truth-and-nothing-else")
+    old = new.inv("backup", "--json").ok().json()["name"]
+    hosts.sh("etcd02", FLIP)
+    hosts.eventually(lambda: alarms(new) == {"CORRUPT"})
+    new.inv("check-data").failed(5, "etcd02 holds other data than etcd01, etcd03, the majority")
+    new.inv("recover", "--yes").failed(3, "can commit: the cluster has its quorum")
+
+    done = new.inv("backup", "--json").ok()
+    assert "CORRUPT is raised: this is the data of etcd01, etcd03, not that of etcd02" in done.stderr
+    assert done.json()["member"] != "etcd02"
+    assert done.json()["pruned"] == []
+    assert old in {row["name"] for row in new.inv("snapshot.list", "--json").ok().json()["backups"]}
+    new.inv("replace-member", "etcd01", "--yes").failed(3, "CORRUPT is raised, and without etcd01 ")
+    new.inv("replace-member", "etcd02", "--yes").failed(3, "it holds other data than etcd01, etcd03", "systemctl stop")
+    hosts.sh("etcd02", "systemctl stop etcd")
+    done = new.inv("replace-member", "etcd02", "--yes").ok()
+    assert "once inv check-data finds no difference: inv etcdctl -- alarm disarm" in done.stderr
+    assert new.inv("check-data", "--json").ok().json()["same"]
+    assert new.etcdctl("etcd02", "get /value --print-value-only") == "the-truth-and-nothing-else"
+    new.inv("etcdctl", "--", "alarm", "disarm").ok()
+    assert alarms(new) == set()
+    new.etcdctl("etcd02", "put /value again")
+    new.healthy()
