@@ -25,6 +25,7 @@ from tests.hosts import Project
 from tests.lab.writer import b64, post
 
 PREFIX = "/clients/"
+ALL = 1 << 63  # a revision that none comes up to
 PAGE = 20_000  # keys of one answer
 PATIENCE = 3.0  # seconds that a client waits for an answer before it tries again
 

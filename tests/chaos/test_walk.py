@@ -16,6 +16,7 @@ import pytest
 
 from tests.chaos import leftovers
 from tests.chaos.clients import Clients
+from tests.chaos.moves import MOVES, elsewhere
 from tests.chaos.walk import NEW, OLD, Walk
 from tests.hosts import Hosts, Project
 from tests.lab.members import FIVE, address
@@ -23,7 +24,16 @@ from tests.lab.test_upgrade import archives
 
 SECONDS = float(os.environ.get("ETCDOPS_WALK_SECONDS") or 600)
 SEED = int(os.environ.get("ETCDOPS_WALK_SEED") or random.SystemRandom().randrange(10**6))
-WAIT = 30.0  # seconds that clients wait at most, for whatever cause
+
+
+def known(hosts: Hosts, file: Path) -> Path:
+    """The hosts' keys, at the other address of each too."""
+    text = (hosts.folder / "lab/known_hosts").read_text()
+    there = text
+    for name in FIVE:
+        there = there.replace(address(name), elsewhere(name))
+    file.write_text(text + there)
+    return file
 
 
 @pytest.fixture
@@ -43,7 +53,7 @@ def walk(hosts: Hosts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Ite
             folder,
             version=OLD,
             release=archives(hosts, OLD, NEW),
-            ssh={"connect_timeout": 1},
+            ssh={"connect_timeout": 1, "known_hosts": str(known(hosts, tmp_path / "known_hosts"))},
             backup={"keep": {"last": 5}},
         )
         leftovers.temporary(project)
@@ -56,7 +66,7 @@ def walk(hosts: Hosts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Ite
 @pytest.mark.timeout(SECONDS + 1200)
 def test_nothing_is_lost_on_a_random_walk(walk: Walk) -> None:
     try:
-        walk.go(SECONDS)
+        walk.go(SECONDS, MOVES)
         walk.full_check()
     finally:
         for line in walk.table():
