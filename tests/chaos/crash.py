@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.lab.members import FIVE, address, host_at, reread
 
 HOOK = Path(__file__).parent / "hook"
 LONGEST = 600.0  # seconds for one run
+TRIES = 3  # runs that are to die at one boundary, until one does
 LONG = 0.15  # seconds from which on a command is killed in its middle, too
 
 
@@ -77,6 +80,22 @@ def sample(found: Sequence[Boundary], count: int, chance: random.Random) -> list
     return sorted(chosen, key=lambda each: (each.number, each.phase))
 
 
+def instead(at: Boundary, rest: Sequence[Boundary]) -> list[Boundary]:
+    """Where to kill a run that is to die at ``at``, until one does: there, at others of its kind, there once more."""
+    others = [each for each in rest if each.kind == at.kind]
+    sooner = dataclasses.replace(at, delay=at.delay / 2)
+    return [at, *others, *[sooner] * TRIES][:TRIES]
+
+
+def death(at: Boundary, log: str) -> Boundary | None:
+    """Where the run that has written ``log`` died, if that was at number ``at``: another command may have had it."""
+    rows = [line.split("\t") for line in log.splitlines()]
+    mine = [row[1:] for row in rows if row[0] == str(at.number)]
+    if not mine or (at.phase == "within" and any(row[0] == "took" for row in mine)):
+        return None  # it had come to its end before
+    return dataclasses.replace(at, name=" ".join(mine[0]))
+
+
 @dataclass(frozen=True)
 class Task:
     """A changing task: its ``words``, and the state that it is run in, by name.
@@ -101,9 +120,13 @@ class Matrix:
     state: State
     say: Callable[[str], None]
     results: list[tuple[Boundary, str]] = field(default_factory=list)
+    hits: Counter[str] = field(default_factory=Counter)  # how often a run died at each kind of boundary
 
     def run(self, count: int, chance: random.Random) -> None:
-        """``count`` boundaries, or all if there are no more; what came of them is in ``results``."""
+        """``count`` boundaries, or all if there are no more; what came of them is in ``results``.
+
+        No two runs are quite alike, so one may miss its boundary: then it is the turn of others of that kind.
+        """
         self._prepare()
         before = portrait(self.project)
         log = self.project.folder.parent / "boundaries"
@@ -118,20 +141,39 @@ class Matrix:
         self.say(
             f"{self.name}: {clean.seconds:.1f} s undisturbed, {len(found)} boundaries, {len(chosen)} of them tried"
         )
+        rest = [each for each in found if each not in chosen]
         for each in chosen:
-            began = time.monotonic()
-            self._prepare()
-            try:
-                result = self._trial(each, before, end)
-            except AssertionError as error:
-                result = f"WRONG: {error}"
-            self.results.append((each, result))
-            self.say(f"{self.name}: {each}: {result} ({time.monotonic() - began:.0f} s)")
+            for one in instead(each, rest):
+                hits = self.hits[each.kind]
+                if self._try(one, before, end).startswith("WRONG") or self.hits[each.kind] > hits:
+                    break
+        self.say(
+            f"{self.name}: {self.hits.total()} of {len(self.results)} runs hit; kinds of boundaries, and how often:"
+        )
+        for kind in sorted({*self.hits, *self._tried}):
+            self.say(f"{self.name}: {self.hits[kind]:5} {kind}")
+
+    def _try(self, at: Boundary, before: Portrait, end: Mapping[str, str]) -> str:
+        """One trial, and what came of it, which is noted."""
+        began = time.monotonic()
+        self._prepare()
+        try:
+            result = self._trial(at, before, end)
+        except AssertionError as error:
+            result = f"WRONG: {error}"
+        self.results.append((at, result))
+        self.say(f"{self.name}: {at}: {result} ({time.monotonic() - began:.0f} s)")
+        return result
 
     @property
     def wrong(self) -> list[str]:
-        """The boundaries at which a run must not be killed."""
-        return [f"{each}: {result}" for each, result in self.results if result.startswith("WRONG")]
+        """The boundaries at which a run must not be killed, and kinds of them at which none was."""
+        killed = [f"{each}: {result}" for each, result in self.results if result.startswith("WRONG")]
+        return killed + [f"{kind}: never hit" for kind in sorted(self._tried) if not self.hits[kind]]
+
+    @property
+    def _tried(self) -> set[str]:
+        return {each.kind for each, _ in self.results}
 
     def _prepare(self) -> None:
         self.state.come_back(self.project)
@@ -149,9 +191,13 @@ class Matrix:
 
     def _trial(self, at: Boundary, before: Portrait, end: Mapping[str, str]) -> str:
         """One run that is killed ``at``, and the same again; what came of it."""
+        log = self.project.folder.parent / "killed"
+        log.unlink(missing_ok=True)
         with self._writing() as clients:
-            killed = self._start(self.project.folder.parent / "killed", at.words).end(LONGEST)
+            killed = self._start(log, at.words).end(LONGEST)
             assert killed.code in {0, -signal.SIGKILL}, ("was not killed", killed)
+            died = death(at, log.read_text()) if killed.code else None
+            self.hits.update([died.kind] if died else [])
             if clients and not (self.task.interrupts and self._is_down_on_purpose()):
                 clients.go_on()
             again = self.project.start(*self.task.words).end(LONGEST)
@@ -161,7 +207,8 @@ class Matrix:
                 clients.go_on()
         wrong = differences(end, self._end(before, clients))
         assert not wrong, ("another end than undisturbed", wrong)
-        return ("not reached" if killed.code == 0 else "killed") + f", the same again took {again.seconds:.1f} s"
+        how = f"killed at {died}" if died and died.kind != at.kind else "killed" if died else "not reached"
+        return f"{how}, the same again took {again.seconds:.1f} s"
 
     def _end(self, before: Portrait, clients: Clients | None) -> dict[str, str]:
         """What the end is like, once it is whole, with nothing lost and nothing left over."""

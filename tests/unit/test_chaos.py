@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from tests.chaos.clients import Origin, Write, kept, longest
-from tests.chaos.crash import boundaries, sample
+from tests.chaos.crash import boundaries, death, instead, sample
 
 
 def write(cluster: str, revision: int) -> Write:
@@ -65,3 +65,26 @@ def test_a_sample_has_each_kind_before_it_has_any_twice() -> None:
         assert chosen == sorted(chosen, key=lambda each: (each.number, each.phase))
     assert sample(found, 8, random.Random(1)) != found
     assert sample(found, 9, random.Random(1)) == found
+
+
+def test_where_a_run_died_is_what_its_own_log_says() -> None:
+    before, after = (each for each in boundaries(LOG, random.Random(1)) if each.words in {"before 3", "after 3"})
+    assert death(before, LOG) == before
+    other = death(after, LOG.replace("apply.push", "gate.ask"))
+    assert other
+    assert other.kind == "after gate.ask"
+    assert death(before, "1\tetcd01\tgate.ask\n") is None
+
+
+def test_who_dies_in_the_middle_of_a_command_does_not_outlive_it() -> None:
+    (at,) = (each for each in boundaries(LOG, random.Random(1)) if each.phase == "within")
+    assert death(at, "3\tetcd01\tapply.push\n") == at
+    assert death(at, LOG) is None
+
+
+def test_a_missed_boundary_is_the_turn_of_others_of_its_kind_and_then_its_own_again() -> None:
+    found = boundaries(LOG, random.Random(1))
+    at, *rest = found
+    assert [each.words for each in instead(at, rest)] == ["before 1", "before 2", "before 1"]
+    within = found[6]
+    assert [each.delay for each in instead(within, rest[:5])] == [within.delay, *[within.delay / 2] * 2]
