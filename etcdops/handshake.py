@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from etcdops import layout
 from etcdops.errors import HostError
 from etcdops.ssh import Host, NoForwarding, Stream
 
 LIMIT = 5.0  # seconds for one look at a port of etcd
-# The greeting of HTTP/2, to which gRPC and etcd's other servers answer with one of their own, on both ports.
+# What is answered by every release: on the clients' port the greeting of HTTP/2, also where listen-client-http-urls has
+# taken HTTP/1 away from it; on the peers' port, which has no answer to that before 3.6, HTTP/1.
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+QUESTION = b"GET /version HTTP/1.0\r\n\r\n"
 
 HUNG_UP = "it hung up"
 
@@ -47,7 +50,8 @@ def enter(host: Host, address: str, port: int, pair: Path, trust: str = "") -> S
     """The same, and whether it lets that one in; with ``trust``, PEM, what it shows must chain to a CA in there and be
     for ``address``."""
     context = _context(pair)
-    context.set_alpn_protocols(["h2"])
+    if port != layout.PEER_PORT:
+        context.set_alpn_protocols(["h2"])
     if trust:
         # A CA that the user brought may be an intermediate: etcd takes whatever stands in the file as a root.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -114,7 +118,8 @@ def _served(host: Host, address: str, port: int, context: ssl.SSLContext, *, ent
             shown = ssl.DER_cert_to_PEM_cert(tls.object.getpeercert(binary_form=True) or b"")
             # By TLS 1.3 the other side judges our certificate after the handshake has ended for us; a peer's is judged
             # by the address that it comes from, too, and etcd hangs up without a word.
-            if enter and tls.step(lambda: tls.object.write(GREETING)) and not tls.step(lambda: tls.object.read(1)):
+            hello = QUESTION if port == layout.PEER_PORT else GREETING
+            if enter and tls.step(lambda: tls.object.write(hello)) and not tls.step(lambda: tls.object.read(1)):
                 return Served(shown, refusal=HUNG_UP)
             return Served(shown)
     except NoForwarding as error:
