@@ -1,4 +1,6 @@
-"""Endurance: all tasks and faults in random order, clients writing all along, and no acknowledged write lost.
+"""Endurance: tasks and faults in random order, clients writing all along, and no acknowledged write lost.
+
+``moves.py`` says which.  Full quotas (tests/lab/test_space.py), auth and adopt are not among them.
 
 ETCDOPS_WALK_SECONDS is for how long (600), ETCDOPS_WALK_SEED which walk: the one that is printed, to walk it again.
 """
