@@ -258,13 +258,15 @@ def _milliseconds(text: str) -> float:
     return 0.0
 
 
-def reason(stderr: str, rc: int = 0) -> str:
+def reason(stderr: str, rc: int | None = None) -> str:
     """The one line of etcdctl's stderr that says why: it logs JSON around it.
 
-    Where it said nothing, with which exit code it ended, if that is known: ``rc``, not 0; else ''.
+    Where it said nothing, with which exit code it ended, if ``rc`` tells that; else ''.
     """
     lines = [line for line in stderr.splitlines() if line.strip() and not line.startswith("{")]
-    return lines[-1].removeprefix("Error: ") if lines else f"etcdctl ended with {rc}" if rc else ""
+    if lines:
+        return lines[-1].removeprefix("Error: ")
+    return "" if rc is None else f"etcdctl ended with {rc}"
 
 
 def parse_hashkv(encoded: str) -> dict[str, int]:

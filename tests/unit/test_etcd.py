@@ -189,11 +189,12 @@ def test_complaint(answers: dict[str, str], complaints: dict[str, str], seen: tu
          "Failed to defragment etcd member[x]. took 1s. (no)"),
         ('Error: a\n{"level":"warn"}\n', 1, "a"),
         ('{"level":"warn"}\n', 127, "etcdctl ended with 127"),
-        ("", 0, ""),
+        ("", 0, "etcdctl ended with 0"),
+        ("", None, ""),
     ],
-    ids=["behind a log line", "the last of several", "before a log line", "nothing", "and no exit code either"],
+    ids=["behind a log line", "the last", "before a log line", "nothing", "nothing, and no answer", "no exit code"],
 )  # fmt: skip
-def test_the_reason_that_etcdctl_tells(stderr: str, rc: int, said: str) -> None:
+def test_the_reason_that_etcdctl_tells(stderr: str, rc: int | None, said: str) -> None:
     assert reason(stderr, rc) == said
 
 
