@@ -137,8 +137,8 @@ def by_chance(version: str, facts: HostFacts) -> Iterator[Refused]:
 
 def undead(version: str, facts: HostFacts) -> Iterator[Refused]:
     """A member whose log the release may read in another sense than the one that has written it, as
-    ``Hop.renews_log`` has it: a restart alone is not enough."""
-    before = "" if is_strange(facts) or not facts.has_data else installed(facts)
+    ``Hop.renews_log`` has it: a restart alone is not enough.  One that was adopted may leave its release at once."""
+    before = "" if is_strange(facts) or facts.adopted or not facts.has_data else installed(facts)
     if before and Hop(before, version).renews_log and not Hop(before, version).crosses:
         yield Refused(
             f"etcd {version} may take members in a log that etcd {before} or an older one has written for removed ones",
