@@ -198,6 +198,17 @@ def test_member_that_does_not_come_back_stops_the_run(cluster: Project, hosts: H
     cluster.adopt()
 
 
+@pytest.mark.chaos
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.30", "3.7.3"])
+def test_with(project: NewProject, version: str) -> None:
+    """What proves a stage, or a leaf, is how the ports of that release answer."""
+    new = project(version=version)
+    new.inv("deploy").ok()
+    new.inv("rotate-certs").ok()
+    new.start("rotate-ca", "--yes").end(LONG).ok()
+    ended(new)
+
+
 # Where the run dies, on which of the hosts in the order of their turns: a program there, and when it is called.
 RUNS = "[ $(grep -c BEGIN /etc/etcd/ssl/ca.pem) = {} ] && " + RESTART
 DEATHS = {
