@@ -236,8 +236,9 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
     "a release that may read the log of 3.4 amiss": (
         config("3.5.30"),
         three(lambda name: serving(name, executable="/opt/etcd/3.5.16/etcd", releases={"3.5.30": "aa"})),
-        [f"{name}: etcd 3.5.30 may take members in a log that etcd 3.5.16 or an older one has written for removed ones; "
-         "set cluster.version back to 3.5.16; inv upgrade --to=3.5.30 has each log begun anew before" for name in NAMES],
+        [f"{name}: etcd 3.5.30 may take members in a log that etcd 3.5.16 or an older one has written for removed "
+         "ones; set cluster.version back to 3.5.16; inv upgrade --to=3.5.30 has each log begun anew before"
+         for name in NAMES],
     ),
     "another minor": (
         config("3.7.3"),
