@@ -28,10 +28,12 @@ def bump(version: str, restored: int, live: int) -> int:
 
 @dataclass(frozen=True)
 class Side:
-    """What is on one host of restores.  ``swapped``: begun there and neither committed nor undone."""
+    """What is on one host of restores.  ``swapped``: begun there and neither committed nor undone; ``sealed``: of a
+    restore that has come to its good end on every host."""
 
     swapped: tuple[str, ...] = ()
     staged: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
     barred: str = ""  # the id of the restore for which no etcd may start
     mounted: str = ""  # a data directory that is a mount point, and so cannot be renamed
     aside: Mapping[str, tuple[int, datetime]] = field(default_factory=dict)  # id to bytes and time
@@ -40,7 +42,7 @@ class Side:
     @property
     def unfinished(self) -> str:
         """The id of a restore that was cut short after its first change, else ''."""
-        return next(iter(self.swapped), self.barred)
+        return next(iter(self.swapped + self.sealed), self.barred)
 
 
 def look(host: Host) -> Side:
@@ -51,7 +53,7 @@ def look(host: Host) -> Side:
 def parse(text: str) -> Side:
     """The answer of ``look``."""
     rows = [line.split("\t") for line in text.splitlines()]
-    kinds = ("swapped", "staged", "restoring", "mounted")
+    kinds = ("swapped", "staged", "sealed", "restoring", "mounted")
     values = {kind: tuple(row[1] for row in rows if row[0] == kind) for kind in kinds}
     aside = {}
     for row in rows:
@@ -61,6 +63,7 @@ def parse(text: str) -> Side:
     return Side(
         swapped=values["swapped"],
         staged=values["staged"],
+        sealed=values["sealed"],
         barred=next(iter(values["restoring"]), ""),
         mounted=next(iter(values["mounted"]), ""),
         aside=aside,
@@ -122,10 +125,6 @@ class Restoration:
         """etcd may start again."""
         _run(host, "release")
 
-    def commit(self, host: Host) -> None:
-        """The restore has come to its good end: the old data is set aside under the restore's id."""
-        _run(host, "commit", self.id)
-
     def _url(self, member: Member) -> str:
         return member.url(self.scheme, layout.PEER_PORT)
 
@@ -140,8 +139,13 @@ def undo(host: Host, id_: str) -> None:
     _run(host, "undo", id_)
 
 
+def seal(host: Host, id_: str) -> None:
+    """Restore ``id_`` has come to its good end on every host: from here on it is completed, never undone."""
+    _run(host, "seal", id_)
+
+
 def commit(host: Host, id_: str) -> None:
-    """Finish restore ``id_``, which a run had left swapped."""
+    """Once every host is sealed: the data that restore ``id_`` has replaced is set aside under its id."""
     _run(host, "commit", id_)
 
 

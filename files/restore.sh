@@ -1,7 +1,9 @@
 # A host's part of a restore.  All of it lies in /var/lib/etcd/restore-ID, beside the data directory and on its disk:
 #   new/      the restored data directory, until it is swapped in
 #   old/      what was there: the data directory, and the configuration as host.tar; that is the way back
-#   swapping  there from the first change on: "data", or "nothing" where there was no data directory
+#   swapping  there from the first change on: "data", or "nothing" where there was no data directory; then "disabled", if
+#             etcd did not start at boot
+#   sealed    there once the restore has come to its good end on every host: from then on it is completed, not undone
 # While /var/lib/etcd/restoring is there, no etcd starts on this host, not at boot either (see its unit).
 set -u
 umask 077
@@ -18,6 +20,7 @@ look() {
     for each in "$home"/restore-*; do
         [ -d "$each" ] || continue
         if [ -e "$each/swapping" ]; then tell swapped "${each##*/restore-}"; else tell staged "${each##*/restore-}"; fi
+        [ ! -e "$each/sealed" ] || tell sealed "${each##*/restore-}"
     done
     if [ -e "$home/restoring" ]; then read -r id <"$home/restoring"; tell restoring "${id:-unknown}"; fi
     for each in "$home"/aside-*; do
@@ -85,10 +88,12 @@ swap() { # id
     for each in $own; do [ ! -e "/$each" ] && [ ! -L "/$each" ] || present="$present $each"; done
     # shellcheck disable=SC2086 # a list of paths
     tar -C / -cf "$work/old/host.tar" --files-from /dev/null $present || exit 1
-    had=nothing
+    sync -- "$work/old/host.tar" "$work/old" || exit 1 # before the file that says it is there
+    had=nothing boot=disabled
     [ ! -d "$data" ] || had=data
-    echo $had >"$work/swapping"
-    sync -- "$work/old/host.tar" "$work/swapping" "$work" || exit 1
+    ! systemctl is-enabled --quiet etcd.service 2>/dev/null || boot=enabled
+    echo "$had $boot" >"$work/swapping"
+    sync -- "$work/swapping" "$work" || exit 1
     [ $had = nothing ] || mv -T -- "$data" "$work/old/default.etcd" || exit 1
     mv -T -- "$work/new/default.etcd" "$data" || exit 1
     rm -f /etc/etcd/identity.json # of the old incarnation
@@ -103,15 +108,21 @@ undo() { # id
         if [ ! -e "$home/restoring" ]; then : >"$work/served" && sync -- "$work/served" "$work" || exit 1; fi
         bar "$1"
         stop
-        read -r had <"$work/swapping"
+        read -r had boot <"$work/swapping"
         if [ -d "$data" ] && { [ "$had" = nothing ] || [ -d "$work/old/default.etcd" ]; }; then
             rm -rf -- "$work/new"
             mv -T -- "$data" "$work/new" || exit 1
         fi
         [ ! -d "$work/old/default.etcd" ] || mv -T -- "$work/old/default.etcd" "$data" || exit 1
         rm -f /etc/etcd/identity.json
+        # What was not there goes again: an etcd.conf without data would make an empty cluster, at the next boot even.
+        listed=$(tar -tf "$work/old/host.tar") || exit 1
+        [ "$boot" != disabled ] || systemctl disable --quiet etcd.service 2>/dev/null
+        for each in etc/systemd/system/etcd.service etc/etcd/etcd.conf; do
+            echo "$listed" | grep -qxF "$each" || rm -f -- "/$each"
+        done
         tar -C / -xpf "$work/old/host.tar" || exit 1
-        sync -f /etc/etcd && sync -f "$home"
+        sync -f /etc/systemd/system && sync -f /etc/etcd && sync -f "$home"
         systemctl daemon-reload
         if [ -e "$work/served" ] && [ -d "$work/new" ]; then
             mkdir -p -- "$home/aside-$1-undone" && mv -T -- "$work/new" "$home/aside-$1-undone/default.etcd" || exit 1
@@ -124,6 +135,11 @@ undo() { # id
 
 release() { rm -f -- "$home/restoring"; } # from here on etcd may start again
 
+seal() { # id: on every host before any commits, for a host that had no data keeps no trace of a commit
+    work=$home/restore-$1
+    [ ! -e "$work/swapping" ] || { : >"$work/sealed" && sync -- "$work/sealed" "$work"; } || exit 1
+}
+
 commit() { # id
     work=$home/restore-$1 aside=$home/aside-$1
     [ ! -d "$work/old/default.etcd" ] || mv -T -- "$work/old" "$aside" || exit 1
@@ -132,6 +148,7 @@ commit() { # id
         tar -C "$aside" -xpf "$aside/host.tar" --wildcards 'etc/etcd/*.conf' 'etc/etcd/*.json' 2>/dev/null
         rm -f -- "$aside/host.tar"
     fi
+    rm -f -- "$work/swapping" # before the seal on it
     rm -rf -- "$work" "$home/restoring"
     sync -- "$home"
 }

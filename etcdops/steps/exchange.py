@@ -148,7 +148,7 @@ class Exchange:
     def commit(self) -> None:
         """The old data set aside: there is no way back from here."""
         try:
-            self.run.fleet.all(self.order.commit)
+            complete(self.run, self.order.id, self.run.names)
         except HostsFailed as error:
             hint = "the new cluster serves, and the old data is still there; the same command again completes it"
             raise HostsFailed(error.errors, hint=hint) from None
@@ -256,6 +256,13 @@ def _alarms(view: View) -> Sequence[str]:
 def put_back(run: Run, id_: str) -> None:
     """Undo restore ``id_`` on every host: the old data and configuration back, no etcd running or barred."""
     run.fleet.all(lambda host: restoration.undo(host, id_))
+
+
+def complete(run: Run, id_: str, names: Sequence[str]) -> None:
+    """Set the old data aside that restore ``id_`` has replaced.  In two rounds: a host that had no data keeps no trace
+    of a commit, and where it was the only one to get that far, the others must not be undone."""
+    run.fleet.all(lambda host: restoration.seal(host, id_), names)
+    run.fleet.all(lambda host: restoration.commit(host, id_), names)
 
 
 def start(run: Run, names: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ from etcdops.steps import delivery
 from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
-from etcdops.steps.exchange import Exchange
+from etcdops.steps.exchange import Exchange, complete
 from etcdops.steps.sources import Source
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
@@ -159,7 +159,7 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
         strangers = {name: replace(fact, identity={}) for name, fact in hosts.facts.items()}
         token = next(iter(hosts.facts.values())).token
         delivery.record(part, strangers, views, token, part.names, ALL_STEPS)
-    part.fleet.all(lambda host: restoration.commit(host, id_))
+    complete(part, id_, part.names)
     if hosts.healthy:
         run.ui.result(f"recovery {id_} had been cut short at its very end; it is complete now")
     return not hosts.healthy

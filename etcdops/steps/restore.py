@@ -17,7 +17,7 @@ from etcdops.snapshots.opened import open_store
 from etcdops.ssh import Host
 from etcdops.steps import delivery, sources
 from etcdops.steps.before import Cluster, look
-from etcdops.steps.exchange import Exchange, is_early, put_back, rescue, start, wait
+from etcdops.steps.exchange import Exchange, complete, is_early, put_back, rescue, start, wait
 from etcdops.steps.sources import Source
 
 MIB = 1 << 20
@@ -36,7 +36,7 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             return
         if cluster.unfinished and _has_ended(run, cluster, source):
             if not run.dry_run:
-                run.fleet.all(lambda host: restoration.commit(host, cluster.unfinished))
+                complete(run, cluster.unfinished, run.names)
             run.ui.result(f"restore {cluster.unfinished} had been cut short at its very end; it is complete now")
             return
         guards.refuse([*_findings(run, cluster), *fit.findings(run.config, source.proof, source.manifest, of_cluster)])
@@ -163,14 +163,14 @@ def _is_healthy(run: Run, cluster: Cluster) -> bool:
 
 
 def _complete(run: Run, cluster: Cluster) -> tuple[Cluster, str]:
-    """Finish a restore that was cut short while it set the old data aside: there is no way back from there.
+    """Finish a restore that was cut short after its good end: there is no way back from there.
 
     The cluster as it is then, and the id of that restore or ''.
     """
-    for id_ in {id_ for side in cluster.sides.values() for id_ in side.aside}:
-        names = [name for name, side in cluster.sides.items() if id_ in side.swapped]
+    for id_ in {id_ for side in cluster.sides.values() for id_ in (*side.aside, *side.sealed)}:
+        names = [name for name, side in cluster.sides.items() if id_ in side.swapped + side.sealed]
         if names and not run.dry_run:
-            run.fleet.all(lambda host, id_=id_: restoration.commit(host, id_), names)  # type: ignore[misc]
+            complete(run, id_, names)
             return look(run), id_
     return cluster, ""
 

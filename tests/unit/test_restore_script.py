@@ -1,0 +1,133 @@
+"""files/restore.sh in a folder that stands for a host: what a swap changes comes back, and what it brought goes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from etcdops import layout, restoration
+from etcdops.restoration import Side
+
+ID = "20261122T211001Z-1f3c9a02"
+SYSTEMCTL = """#!/bin/sh
+case $1 in
+show) echo loaded ;;
+is-enabled) [ -e "$ROOT/enabled" ] ;;
+enable) : >"$ROOT/enabled" ;;
+disable) rm -f "$ROOT/enabled" ;;
+esac
+"""
+
+
+class Host:
+    """A root folder, with a systemctl that knows whether etcd is enabled and nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "root"
+        for each in ("etc/etcd", "etc/systemd/system", "opt/etcd", "var/lib/etcd", "proc/net"):
+            (self.root / each).mkdir(parents=True)
+        for each in ("tcp", "tcp6"):
+            (self.root / "proc/net" / each).touch()
+        (folder / "systemctl").write_text(SYSTEMCTL)
+        (folder / "systemctl").chmod(0o755)
+        self.env = {"PATH": f"{folder}:{os.environ['PATH']}", "ROOT": str(self.root)}
+        script = layout.script("restore")
+        for place in ("/var/lib/etcd", "/etc/etcd", "/etc/systemd", "/proc/"):
+            script = script.replace(f" {place}", f" {self.root}{place}").replace(f"={place}", f"={self.root}{place}")
+        self.script = script.replace("tar -C / ", f"tar -C {self.root} ").replace('"/$each"', f'"{self.root}/$each"')
+
+    def run(self, *words: str) -> str:
+        argv = ["sh", "-c", self.script, "sh", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, env=self.env, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def look(self) -> Side:
+        return restoration.parse(self.run("look"))
+
+    def put(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def files(self) -> dict[str, str]:
+        return {
+            str(each.relative_to(self.root)): each.read_text() for each in sorted(self.root.rglob("*")) if each.is_file()
+        }
+
+    def exchange(self) -> None:
+        """All of a restore but its end: the data, then what a deploy of the new cluster puts there."""
+        self.put(f"var/lib/etcd/restore-{ID}/new/default.etcd/db", "new")
+        self.run("halt", ID)
+        self.run("swap", ID)
+        self.put("etc/etcd/etcd.conf", "new")
+        self.put("etc/systemd/system/etcd.service", "new")
+        self.put("etc/etcd/identity.json", "new")
+        self.put("enabled", "")
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path)
+
+
+MEMBER = {
+    "var/lib/etcd/default.etcd/db": "old",
+    "etc/etcd/etcd.conf": "old",
+    "etc/etcd/identity.json": "old",
+    "etc/systemd/system/etcd.service": "old",
+    "enabled": "",
+}
+PREPARED = {each: "old" for each in ("etc/etcd/etcd.conf", "etc/systemd/system/etcd.service")}
+BEFORE = {
+    "a member": MEMBER,
+    "a member that does not start at boot": {key: value for key, value in MEMBER.items() if key != "enabled"},
+    "a host that was prepared": PREPARED,
+    "a fresh host": {},
+}
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_undone_it_is_as_it_was(host: Host, case: str) -> None:
+    for path, text in BEFORE[case].items():
+        host.put(path, text)
+    before = host.files()
+    host.exchange()
+    assert host.files() != before
+    assert host.look().swapped == (ID,)
+    host.run("undo", ID)
+    assert host.files() == before
+    assert host.look() == Side()
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_sealed_until_it_is_committed(host: Host, case: str) -> None:
+    """Told even where a commit has come to its last step, and no trace is left of it after that."""
+    for path, text in BEFORE[case].items():
+        host.put(path, text)
+    host.exchange()
+    host.run("release")
+    assert host.look().sealed == ()
+    host.run("seal", ID)
+    assert (host.look().swapped, host.look().sealed) == ((ID,), (ID,))
+    (host.root / f"var/lib/etcd/restore-{ID}/swapping").unlink()
+    assert (host.look().unfinished, host.look().sealed) == (ID, (ID,))
+    host.run("commit", ID)
+    side = host.look()
+    assert (side.unfinished, side.staged, side.sealed) == ("", (), ())
+    assert set(side.aside) == ({ID} if case.startswith("a member") else set())
+    host.run("seal", ID)  # the same again, where another host was cut short
+    host.run("commit", ID)
+    assert host.look() == side
+
+
+def test_what_it_would_put_back_is_not_deleted_where_it_cannot_be_read(host: Host) -> None:
+    for path, text in MEMBER.items():
+        host.put(path, text)
+    host.exchange()
+    (host.root / f"var/lib/etcd/restore-{ID}/old/host.tar").write_bytes(b"damaged")
+    with pytest.raises(AssertionError):
+        host.run("undo", ID)
+    assert host.files()["etc/etcd/etcd.conf"] == "new"
