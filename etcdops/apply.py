@@ -141,7 +141,7 @@ def begin(host: Host, *, seconds: int) -> None:
 
 def explain(output: str) -> str:
     """Why etcd did not come up, in one line, from the end of files/service.sh's output."""
-    if cut_short := re.search("a restore was cut short here.*", output):
+    if cut_short := re.search("(a restore|inv recover) was cut short here.*", output):
         return cut_short[0]
     if "AssertResult=no" in output:
         return f"the guard stopped it: {layout.WAL_DIR} is missing, and a member must not come back empty"

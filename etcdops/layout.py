@@ -41,7 +41,8 @@ BACKUP_TIMER = f"{UNITS}/etcdops-backup.timer"
 STATE_DIR = "/var/lib/etcd"
 DATA_DIR = f"{STATE_DIR}/default.etcd"
 WAL_DIR = f"{DATA_DIR}/member/wal"
-RESTORING = f"{STATE_DIR}/restoring"  # bars etcd from starting while a restore swaps the data
+RESTORING = f"{STATE_DIR}/restoring"  # bars etcd from starting while a restore swaps the data; its id stands in it
+RECOVERY = "recover"  # stands in it while inv recover saves what a survivor holds
 
 RELEASES = "/opt/etcd"  # one folder per version
 CURRENT = f"{RELEASES}/current"  # the symlink that an upgrade swaps

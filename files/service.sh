@@ -27,7 +27,11 @@ timeout "$2" systemctl "$1" "$service" 2>/dev/null && exit 0
 status=$?
 [ $status = 124 ] && echo "not ready after $2 s"
 systemctl show "$service" --property=AssertResult | grep no
-[ ! -e /var/lib/etcd/restoring ] || echo 'a restore was cut short here: inv restore again, or inv restore-undo'
+case $(cat /var/lib/etcd/restoring 2>/dev/null || echo none) in
+none) ;;
+recover) echo 'inv recover was cut short here: inv recover again' ;;
+*) echo 'a restore was cut short here: inv restore again, or inv restore-undo; if it was inv recover: inv recover again' ;;
+esac
 # What this start said, and not what the process before it said while it stopped.
 id=$(systemctl show "$service" --property=InvocationID --value)
 timeout 5 journalctl --sync 2>/dev/null # on a busy host the journal is behind

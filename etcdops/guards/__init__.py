@@ -108,7 +108,7 @@ def beneath_a_restore(config: Config, facts: Facts) -> list[Refused]:
     for member in config.members:
         fact = facts[member.name]
         found += [*unfit(config, member, fact), *other_member(config, fact), *adopted(fact)]
-    return [*found, *same_machine(facts), *clocks(facts)]
+    return [*found, *same_machine(facts), *clocks(facts), *bad_release(config, facts)]
 
 
 def welcome(config: Config, member: Member, facts: Facts, ids: Collection[int], token: str) -> list[Refused]:

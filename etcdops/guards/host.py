@@ -84,10 +84,7 @@ def other_way(config: Config, member: Member, facts: HostFacts) -> Iterator[Refu
         return Refused(message, host=member.name, hint=hint)
 
     if facts.barred:
-        yield finding(
-            f"restore {facts.barred} was cut short here",
-            "inv restore with the same snapshot goes on from there; inv restore-undo puts the old data back",
-        )
+        yield cut_short(facts)
     if is_strange(facts) or not (facts.is_running or facts.has_data):
         return
     if (found := transport.stage(facts)) is not None and not transport.agrees(found, config.cluster.tls):
@@ -238,11 +235,14 @@ def still_there(config: Config, old: Member, member: Member, facts: HostFacts) -
 
 
 def cut_short(facts: HostFacts) -> Refused:
-    """A host where a restore swaps the data."""
+    """A host where a restore or recovery was cut short.  What a recovery swaps has an id like that of any restore."""
+    if facts.barred == layout.RECOVERY:
+        return Refused("inv recover was cut short here", host=facts.name, hint="inv recover again")
     return Refused(
         f"restore {facts.barred} was cut short here",
         host=facts.name,
-        hint="the same restore again, or inv restore-undo",
+        hint="inv restore with the same snapshot goes on from there; inv restore-undo puts the old data back; "
+        "if it was inv recover: inv recover again",
     )
 
 

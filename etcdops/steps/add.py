@@ -45,7 +45,7 @@ def _add(run: Run, join: Join) -> None:
         )
     elif join.arrival.known or join.arrival.drop:
         run.ui.line(f"{name} is half-way in already; this run finishes it")
-    join.carry_out("the cluster is as it was, without it")
+    join.carry_out(join.provide(), "the cluster is as it was, without it")
     run.ui.result(f"{name} is a voter: {voters} members are healthy, and {run.config.path.name} has it")
 
 

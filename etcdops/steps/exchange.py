@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from etcdops import desired, gate, restoration, transport
-from etcdops.errors import HostsFailed, OpsError, Unhealthy
+from etcdops import desired, gate, guards, restoration, transport
+from etcdops.errors import HostsFailed, OpsError, Refused, Unhealthy
 from etcdops.etcd import View
 from etcdops.plan import Change, Directory, Release, User, diff
 from etcdops.restoration import Restoration
@@ -88,6 +88,7 @@ class Exchange:
         run = self.run
         early = {name: [change for change in each if is_early(change)] for name, each in self.changes.items()}
         delivery.push(run, early, delivery.archives(run, self.before.facts, early))
+        delivery.ask(run, {name: self.changes[name] for name in self.before.running})  # before it is stopped for that
         run.ui.step(f"Send the snapshot to {', '.join(run.names)} and restore it there, beside the old data")
         try:
             with run.ui.transfer("send to") as progress:
@@ -210,6 +211,7 @@ class Exchange:
             run.ui.warn(str(each))
         if failed:
             outcome = "the old data is not back everywhere: inv restore-undo does it once the hosts answer"
+            outcome += "; if this was inv recover: inv recover again"
         elif slow:
             outcome = "the old data is back, but not every member serves again: inv status"
         else:
@@ -219,6 +221,25 @@ class Exchange:
             )
         run.ui.line(outcome)
         return outcome
+
+
+def findings(run: Run, before: Cluster) -> list[Refused]:
+    """Reasons not to exchange what the hosts of ``run`` hold, whatever comes in its place."""
+    found = guards.beneath_a_restore(run.config, before.facts)
+    for want in delivery.wants(run, before.facts, "").values():
+        found += guards.strangers(want.facts, want.pki) if want.pki else ()
+    return [
+        *found,
+        *(
+            Refused(
+                f"{side.mounted} is a mount point, and cannot be renamed",
+                host=name,
+                hint="mount the disk at its parent",
+            )
+            for name, side in before.sides.items()
+            if side.mounted
+        ),
+    ]
 
 
 def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:

@@ -69,7 +69,8 @@ def status(run: Run) -> None:
     rows = [_status(member, views[member.name], head) for member in run.config.members]
     verdict = gate.judge(run.config, views)
     unsettled = [
-        f"{name}: restore {view.unsettled} was cut short before its end: the same restore again, or inv restore-undo"
+        f"{name}: restore {view.unsettled} was cut short before its end: the same restore again, or inv restore-undo; "
+        "if it was inv recover: inv recover again"
         for name, view in views.items()
         if isinstance(view, View) and view.unsettled
     ]

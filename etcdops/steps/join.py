@@ -23,6 +23,7 @@ from etcdops.flaws import flaws
 from etcdops.keystore import Item
 from etcdops.membership import Arrival
 from etcdops.plan import Change, Enabled, diff
+from etcdops.release import Archive
 from etcdops.run import Run
 from etcdops.steps import delivery, learner
 from etcdops.steps import membership as cluster
@@ -124,16 +125,19 @@ class Join:
         lines += [f"{host}  {change}" for host, changes in self.lists.items() for change in changes]
         return [*lines, f"here  {self.edit.path.name}: with {name}"] if self.edit else lines
 
-    def carry_out(self, undone: str) -> None:
+    def provide(self) -> Mapping[str, Archive]:
+        """Its certificates and its release, here: before anything is changed, for a download may fail."""
+        delivery.issue(self.run.only([self.name]))
+        return delivery.archives(self.run, self.found.facts, {self.name: self.changes()})
+
+    def carry_out(self, archives: Mapping[str, Archive], undone: str) -> None:
         """Make it a voter, and say so everywhere; ``undone`` is true when that failed and was taken back."""
         run, name = self.run, self.name
         for flaw in flaws(run.config.cluster.version):
             if flaw.of_learners:
                 run.ui.warn(f"etcd {run.config.cluster.version} {flaw.what}; {flaw.way_out} does not")
-        delivery.issue(run.only([name]))
-        changes = {name: self.changes()}
-        archives = delivery.archives(run, self.found.facts, changes)
         try:
+            changes = {name: self.changes()}
             if self.arrival.drop:
                 cluster.leave(run, self.others, self.arrival.drop, name)
             if self.arrival.clear:

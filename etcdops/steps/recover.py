@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from etcdops import gate, guards, restoration
+from etcdops import gate, guards, layout, restoration
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import quorum
 from etcdops.facts import HostFacts, gather
@@ -29,12 +29,12 @@ from etcdops.steps import delivery
 from etcdops.steps.before import Cluster
 from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
-from etcdops.steps.exchange import Exchange, complete
+from etcdops.steps.exchange import Exchange, complete, findings
 from etcdops.steps.sources import Source
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
 LOG = "cd /var/lib/etcd/default.etcd/member/wal && cat -- *.wal && stat -c %s -- *.wal >&2"
-ID = "recover"  # under which the survivors are kept from starting meanwhile
+ID = layout.RECOVERY  # under which the survivors are kept from starting meanwhile
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def recover(run: Run) -> None:
             return
         hosts = _look(run)
     survivors = hosts.survivors
-    guards.refuse([*_findings(run, hosts), *guards.beneath_a_restore(part.config, hosts.facts)])
+    guards.refuse([*_findings(run, hosts), *findings(part, Cluster(hosts.facts, hosts.sides))])
     for error in hosts.lost.values():
         run.ui.line(f"lost: {error}")
     run.ui.line(f"survivors with data: {', '.join(survivors)}; a quorum takes {quorum(len(run.names))}")

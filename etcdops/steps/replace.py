@@ -124,12 +124,15 @@ def _replace(run: Run, gone: Run, plan: Replacement) -> None:
         if plan.member
         else f"{old.name} has left cluster {run.config.cluster.name}: finish putting {by} in its place"
     )
+    archives = join.provide()
     if plan.member:
         if plan.healthy:
             cluster.hand_on(run, old.name)
         cluster.leave(join.run, join.others, plan.member, old.name)
     _clean(gone, plan, plan.host)
-    join.carry_out(f"{old.name} has left and {join.name} is not in its place yet: the same command goes on from here")
+    join.carry_out(
+        archives, f"{old.name} has left and {join.name} is not in its place yet: the same command goes on from here"
+    )
     if isinstance(plan.host, OpsError):  # it may have come back meanwhile
         again = gone.fleet.map(lambda host: gather(host, *schedule.FILES))[old.name]
         _clean(gone, plan, again)

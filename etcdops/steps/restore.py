@@ -17,7 +17,7 @@ from etcdops.snapshots.opened import open_store
 from etcdops.ssh import Host
 from etcdops.steps import delivery, sources
 from etcdops.steps.before import Cluster, look
-from etcdops.steps.exchange import Exchange, complete, is_early, put_back, rescue, start, wait
+from etcdops.steps.exchange import Exchange, complete, findings, is_early, put_back, rescue, start, wait
 from etcdops.steps.sources import Source
 
 MIB = 1 << 20
@@ -39,7 +39,8 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
                 complete(run, cluster.unfinished, run.names)
             run.ui.result(f"restore {cluster.unfinished} had been cut short at its very end; it is complete now")
             return
-        guards.refuse([*_findings(run, cluster), *fit.findings(run.config, source.proof, source.manifest, of_cluster)])
+        unfit = fit.findings(run.config, source.proof, source.manifest, of_cluster)
+        guards.refuse([*findings(run, cluster), *_outsiders(run, cluster), *unfit])
         _show(run, cluster, source)
         if run.dry_run:
             run.decided(_lines(Exchange.plan(run, cluster, source)))
@@ -102,21 +103,6 @@ def _revive(run: Run) -> list[str]:
     start(run, names)
     wait(run, names)
     return names
-
-
-def _findings(run: Run, cluster: Cluster) -> list[Refused]:
-    config = run.config
-    found = guards.beneath_a_restore(config, cluster.facts)
-    for want in delivery.wants(run, cluster.facts, "").values():
-        found += guards.strangers(want.facts, want.pki) if want.pki else ()
-    found += [
-        Refused(
-            f"{side.mounted} is a mount point, and cannot be renamed", host=name, hint="mount the disk at its parent"
-        )
-        for name, side in cluster.sides.items()
-        if side.mounted
-    ]
-    return [*found, *_outsiders(run, cluster)]
 
 
 def _outsiders(run: Run, cluster: Cluster) -> list[Refused]:

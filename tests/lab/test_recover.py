@@ -268,6 +268,10 @@ def test_asked_first_and_rehearsed(ours: Project, hosts: Hosts) -> None:
     listed = ours.inv("recover", "--dry-run").ok()
     assert all(line.startswith("etcd02  ") for line in listed.lines)
     assert "systemctl stop etcd" in listed.stdout
+    pki, away = ours.folder / "pki", ours.folder / "away"
+    pki.rename(away)  # new CAs would cut every client off
+    refuses(ours, "/etc/etcd/ssl/ca.pem there does not hold the CA that issues in pki.dir here")
+    away.rename(pki)
     prompt = "Type 'test' to go on:"
     done = ours.terminal("recover", answers={prompt: "yes"})
     assert (done.code, "refused: not confirmed; nothing was changed" in done.stdout) == (3, True)

@@ -315,6 +315,16 @@ def test_etcd_that_refuses_to_start_on_one_host(ours: Project, hosts: Hosts) -> 
     assert Path(undone).name.removeprefix("aside-") in ours.inv("snapshot.list", "--set-aside").ok().stdout
 
 
+def test_settings_that_etcd_does_not_take_stop_nothing(ours: Project, hosts: Hosts) -> None:
+    name, _, now = backup(ours)
+    process = hosts.each("systemctl show etcd -P InvocationID")
+    with ours.changed("cluster", settings={"election-timeout": 10}):
+        done = restore(ours, name).failed(3, "etcd01, etcd02, etcd03: etcd ", "does not take the configuration")
+    assert "what was staged" not in done.stderr
+    assert hosts.each("systemctl show etcd -P InvocationID") == process
+    is_untouched(ours, now)
+
+
 @pytest.mark.chaos
 def test_host_that_is_lost_in_the_middle(ours: Project, hosts: Hosts) -> None:
     """The others serve with the old data again, and so does it, once it is back and told."""
@@ -403,6 +413,55 @@ def test_nothing_runs(ours: Project, hosts: Hosts, what: str) -> None:
     ours.healthy()
     hosts.cluster = ours
     del name
+
+
+NO_START = "/etc/systemd/system/etcd.service.d"
+OF_ETCD = "ls -d /etc/etcd/*.conf /etc/etcd/identity.json /etc/systemd/system/etcd.service /var/lib/etcd/default.etcd"
+
+
+def test_fresh_hosts_are_bare_again_when_it_fails(ours: Project, hosts: Hosts) -> None:
+    """No etcd is left that would make an empty cluster, by hand or at the next boot."""
+    _, then, now = backup(ours)
+    hosts.bare()
+    hosts.put("etcd02", f"{NO_START}/no.conf", "[Service]\nExecStartPre=+/bin/false", 0o644)
+    try:
+        restore(ours, "latest").failed(4, "error: etcd02: etcd did not start: ", "no member runs, as before")
+    finally:
+        hosts.sh("etcd02", f"rm -r {NO_START}; systemctl daemon-reload")
+    assert set(hosts.each(f"{OF_ETCD} 2>/dev/null; true").values()) == {""}
+    assert set(hosts.each("systemctl is-enabled etcd 2>/dev/null; true").values()) <= {"", "not-found"}
+    assert "not found" in hosts.sh("etcd01", "! systemctl start etcd 2>&1")
+    ours.inv("start").failed(3, "is not there yet")
+    hosts.lab.off("etcd03")
+    hosts.lab.on("etcd03")
+    assert hosts.sh("etcd03", "pgrep -x etcd; true") == ""
+    restore(ours, "latest").ok()
+    is_restored(ours, then, now)
+    ours.healthy()
+    hosts.cluster = ours
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("task", ["restore", "restore-undo"])
+def test_killed_on_fresh_hosts_when_one_has_come_to_its_end(ours: Project, hosts: Hosts, task: str) -> None:
+    """That one keeps no trace of it, and the others must not be undone: they are its cluster."""
+    name, then, now = backup(ours)
+    hosts.bare()
+    held = [hosts.hold(each, *MOMENTS["end"]) for each in OTHERS]
+    run = ours.start("restore", name, "--yes")
+    for each in held:
+        each.reached()
+    hosts.eventually(lambda: hosts.sh("etcd01", LEFTOVERS) == "")
+    run.signal(signal.SIGKILL)
+    run.end()
+    hosts.each(KILL_SCRIPTS)
+    let_go(hosts, "rm")
+    served = {each: kept.cluster_id(ours, each) for each in NAMES}
+    done = ours.inv(*(["restore", name] if task == "restore" else [task]), "--yes").ok()
+    assert "complete now" in done.stdout
+    assert {each: kept.cluster_id(ours, each) for each in NAMES} == served
+    is_restored(ours, then, now)
+    hosts.cluster = ours
 
 
 # Whether it may be

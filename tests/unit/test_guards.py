@@ -538,3 +538,31 @@ def test_no_certificate_is_proven_where_peers_use_plain_http(facts: HostFacts, r
     found = list(guards.plain_peers(facts))
     assert [finding.host for finding in found] == (["etcd01"] if refused else [])
     assert all("inv enable-tls first" in finding.hint for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("id_", "said", "ways"),
+    [
+        ("recover", "inv recover was cut short here", ["inv recover again"]),
+        ("20261122T1-77ab", "restore 20261122T1-77ab was cut short here", ["restore-undo", "inv recover again"]),
+    ],
+)
+def test_what_was_cut_short_is_gone_on_with_by_its_own_task(id_: str, said: str, ways: list[str]) -> None:
+    found = guards.cut_short(serving(barred=id_))
+    assert found.message == said
+    assert all(way in found.hint for way in ways)
+    assert ("inv restore" in found.hint) == (id_ != "recover")
+
+
+@pytest.mark.parametrize(
+    ("facts", "refused"),
+    [
+        (three(fresh), True),
+        (three(serving), True),  # of 3.6.16
+        (three(lambda name: serving(name, executable="/opt/etcd/3.5.1/etcd", releases={"3.5.1": "aa"})), False),
+    ],
+    ids=["fresh hosts", "another runs", "it runs already"],
+)
+def test_a_restore_brings_no_release_that_loses_data(facts: dict[str, HostFacts], refused: bool) -> None:
+    found = [each for each in guards.beneath_a_restore(config("3.5.1"), facts) if "etcd 3.5.1 " in each.message]
+    assert bool(found) == refused

@@ -22,7 +22,7 @@ from etcdops.steps.join import Join
 from etcdops.steps.learner import Progress
 from etcdops.steps.membership import Survey
 from etcdops.steps.move import Move
-from etcdops.steps.replace import Replacement, _clean
+from etcdops.steps.replace import Replacement, _clean, _replace
 from tests.unit import golden
 from tests.unit.build import NAMES, address, config, cut_short, fresh, identity, member, path, serving, unstarted, view
 
@@ -208,3 +208,26 @@ def test_host_is_cleaned_only_where_others_say_that_it_has_no_vote(
         said = error.message
     assert (said or "cleaned").startswith(outcome)
     assert cleaned == (["etcd04"] if outcome == "cleaned" else [])
+
+
+def test_no_member_leaves_before_all_that_the_new_one_needs_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download may fail."""
+    found = survey(runs("etcd01"), runs("etcd02"), fresh("etcd04"))
+    voters = tuple(each for each in found.cluster if each.name != "etcd03")
+    run = run_of("etcd01", "etcd02", "etcd04")
+    run.yes = True
+    join = Join.plan(run, NEW, found, voters, EDIT)
+    plan = Replacement(Member(name="etcd03", address=address("etcd03")), plain("etcd03"), False, False, None, join)
+    done: list[str] = []
+
+    def leave(*_: object) -> None:
+        done.append("left")
+
+    def fetch(*_: object) -> None:
+        raise OpsError("no route to the mirror")
+
+    monkeypatch.setattr("etcdops.steps.membership.leave", leave)
+    monkeypatch.setattr("etcdops.steps.delivery.archives", fetch)
+    with pytest.raises(OpsError, match="no route to the mirror"):
+        _replace(run, run, plan)
+    assert done == []

@@ -41,6 +41,8 @@ def test_all_there_is() -> None:
     [
         ("swapped\tA\n", "A"),
         ("restoring\tA\n", "A"),
+        ("swapped\tA\nsealed\tA\n", "A"),
+        ("staged\tA\nsealed\tA\n", "A"),  # all but its folder is gone
         ("swapped\tA\nrestoring\tA\n", "A"),
         ("swapped\tA\nrestoring\trecover\n", "A"),
         ("staged\tA\naside\tB\t1 1\n", ""),

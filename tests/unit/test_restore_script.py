@@ -1,4 +1,4 @@
-"""files/restore.sh in a folder that stands for a host: what a swap changes comes back, and what it brought goes."""
+"""files/restore.sh and retire.sh in a folder that stands for a host: what a swap changes comes back, the rest goes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ esac
 class Host:
     """A root folder, with a systemctl that knows whether etcd is enabled and nothing else."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "restore") -> None:
         self.root = folder / "root"
         for each in ("etc/etcd", "etc/systemd/system", "opt/etcd", "var/lib/etcd", "proc/net"):
             (self.root / each).mkdir(parents=True)
@@ -34,7 +34,7 @@ class Host:
         (folder / "systemctl").write_text(SYSTEMCTL)
         (folder / "systemctl").chmod(0o755)
         self.env = {"PATH": f"{folder}:{os.environ['PATH']}", "ROOT": str(self.root)}
-        script = layout.script("restore")
+        script = layout.script(name)
         for place in ("/var/lib/etcd", "/etc/etcd", "/etc/systemd", "/proc/"):
             script = script.replace(f" {place}", f" {self.root}{place}").replace(f"={place}", f"={self.root}{place}")
         self.script = script.replace("tar -C / ", f"tar -C {self.root} ").replace('"/$each"', f'"{self.root}/$each"')
@@ -53,9 +53,8 @@ class Host:
         (self.root / path).write_text(text)
 
     def files(self) -> dict[str, str]:
-        return {
-            str(each.relative_to(self.root)): each.read_text() for each in sorted(self.root.rglob("*")) if each.is_file()
-        }
+        paths = (each for each in self.root.rglob("*") if each.is_file())
+        return {str(each.relative_to(self.root)): each.read_text() for each in paths}
 
     def exchange(self) -> None:
         """All of a restore but its end: the data, then what a deploy of the new cluster puts there."""
@@ -80,7 +79,7 @@ MEMBER = {
     "etc/systemd/system/etcd.service": "old",
     "enabled": "",
 }
-PREPARED = {each: "old" for each in ("etc/etcd/etcd.conf", "etc/systemd/system/etcd.service")}
+PREPARED = {"etc/etcd/etcd.conf": "old", "etc/systemd/system/etcd.service": "old"}
 BEFORE = {
     "a member": MEMBER,
     "a member that does not start at boot": {key: value for key, value in MEMBER.items() if key != "enabled"},
@@ -131,3 +130,21 @@ def test_what_it_would_put_back_is_not_deleted_where_it_cannot_be_read(host: Hos
     with pytest.raises(AssertionError):
         host.run("undo", ID)
     assert host.files()["etc/etcd/etcd.conf"] == "new"
+
+
+@pytest.mark.parametrize(
+    ("argv", "runs"),
+    [("etcd", True), ("etcd --name drill --data-dir /x", False), ("etcd --name salvage --data-dir /x", False)],
+    ids=["the member's", "a drill's", "one that saves what a member held"],
+)
+@pytest.mark.parametrize("script", ["restore", "retire"])
+def test_whose_etcd_runs_there(tmp_path: Path, script: str, argv: str, runs: bool) -> None:
+    host = Host(tmp_path, script)
+    host.put("proc/77/cmdline", argv.replace(" ", "\0") + "\0")
+    (host.root / "proc/77/exe").symlink_to("/opt/etcd/3.6.16/etcd")
+    words = ("halt", ID) if script == "restore" else (ID, str(host.root / "etc/etcd/etcd.conf"))
+    if runs:
+        with pytest.raises(AssertionError, match="an etcd still runs: pid "):
+            host.run(*words)
+    else:
+        host.run(*words)
