@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from etcdops import layout, restoration
+from etcdops.apply import explain
 from etcdops.restoration import Side
 
 ID = "20261122T211001Z-1f3c9a02"
 SYSTEMCTL = """#!/bin/sh
 case $1 in
 show) echo loaded ;;
+start) exit 1 ;;
 is-enabled) [ -e "$ROOT/enabled" ] ;;
 enable) : >"$ROOT/enabled" ;;
 disable) rm -f "$ROOT/enabled" ;;
@@ -25,7 +30,7 @@ esac
 class Host:
     """A root folder, with a systemctl that knows whether etcd is enabled and nothing else."""
 
-    def __init__(self, folder: Path, name: str = "restore") -> None:
+    def __init__(self, folder: Path, *names: str) -> None:
         self.root = folder / "root"
         for each in ("etc/etcd", "etc/systemd/system", "opt/etcd", "var/lib/etcd", "proc/net"):
             (self.root / each).mkdir(parents=True)
@@ -34,15 +39,15 @@ class Host:
         (folder / "systemctl").write_text(SYSTEMCTL)
         (folder / "systemctl").chmod(0o755)
         self.env = {"PATH": f"{folder}:{os.environ['PATH']}", "ROOT": str(self.root)}
-        script = layout.script(name)
+        script = layout.script(*(names or ("restore",)))
         for place in ("/var/lib/etcd", "/etc/etcd", "/etc/systemd", "/proc/"):
             script = script.replace(f" {place}", f" {self.root}{place}").replace(f"={place}", f"={self.root}{place}")
         self.script = script.replace("tar -C / ", f"tar -C {self.root} ").replace('"/$each"', f'"{self.root}/$each"')
 
-    def run(self, *words: str) -> str:
+    def run(self, *words: str, env: Mapping[str, str] = MappingProxyType({}), fails: bool = False) -> str:
         argv = ["sh", "-c", self.script, "sh", *words]
-        done = subprocess.run(argv, capture_output=True, text=True, env=self.env, timeout=60, check=False)
-        assert done.returncode == 0, done.stderr
+        done = subprocess.run(argv, capture_output=True, text=True, env={**self.env, **env}, timeout=60, check=False)
+        assert (done.returncode != 0) == fails, done.stderr
         return done.stdout
 
     def look(self) -> Side:
@@ -148,3 +153,25 @@ def test_whose_etcd_runs_there(tmp_path: Path, script: str, argv: str, runs: boo
             host.run(*words)
     else:
         host.run(*words)
+
+
+@pytest.mark.parametrize(
+    ("id_", "said", "ways"),
+    [
+        ("recover", "inv recover was cut short", ["inv recover again"]),
+        (ID, "a restore was cut short", ["inv restore-undo", "if it was inv recover: inv recover again"]),
+    ],
+    ids=["a recovery", "a restore, or what a recovery swaps"],
+)
+def test_what_keeps_etcd_down_names_the_task_that_ends_it(tmp_path: Path, id_: str, said: str, ways: list[str]) -> None:
+    host = Host(tmp_path, "prelude", "etcd")
+    host.put("var/lib/etcd/restoring", f"{id_}\n")
+    (line,) = host.run(env={"QUERIES": "", "WAIT": "1"}).splitlines()
+    seen = base64.b64decode(line.split("\t")[2]).decode()
+    service = Host(tmp_path / "start", "service")
+    service.put("var/lib/etcd/restoring", f"{id_}\n")
+    started = explain(service.run("start", "9", fails=True))
+    for text in (seen, started):
+        assert text.startswith(said)
+        assert all(way in text for way in ways)
+        assert ("restore-undo" in text) == (id_ != "recover")
