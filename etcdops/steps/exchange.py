@@ -88,7 +88,7 @@ class Exchange:
         run = self.run
         early = {name: [change for change in each if is_early(change)] for name, each in self.changes.items()}
         delivery.push(run, early, delivery.archives(run, self.before.facts, early))
-        delivery.ask(run, {name: self.changes[name] for name in self.before.running})  # before it is stopped for that
+        delivery.ask(run, self.changes)  # not once the cluster has been stopped for it
         run.ui.step(f"Send the snapshot to {', '.join(run.names)} and restore it there, beside the old data")
         try:
             with run.ui.transfer("send to") as progress:
