@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from etcdops import etcd, gate, restoration
+from etcdops import etcd, gate
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import View
 from etcdops.restoration import Side
@@ -108,7 +108,6 @@ def test_recovery_that_was_cut_short_is_completed_under_an_alarm_of_the_snapshot
     facts = three(lambda name: serving(name, view=told(name)))
     done: list[str] = []
     part: Any = run_of(facts)
-    part.fleet.all = lambda work: done.append("set aside")
     run: Any = SimpleNamespace(
         decided=lambda lines: False,
         confirm=lambda what, answer: None,
@@ -116,7 +115,7 @@ def test_recovery_that_was_cut_short_is_completed_under_an_alarm_of_the_snapshot
         ui=SimpleNamespace(result=lambda text: None),
     )
     monkeypatch.setattr(delivery, "record", lambda *known: done.append("recorded"))
-    monkeypatch.setattr(restoration, "commit", lambda host, id_: None)
+    monkeypatch.setattr(recover, "complete", lambda part, id_, names: done.append("set aside"))
     sides = {name: Side(swapped=("A",)) for name in facts}
     assert not recover._finish(run, part, recover.Look(facts, sides, {}))
     assert done == ["recorded", "set aside"]
