@@ -77,7 +77,7 @@ def values(task: Task[Any]) -> list[str]:
 @pytest.fixture(scope="module")
 def fresh() -> Any:
     """tasks.py and its chapters, loaded anew: Invoke takes the help texts out of a task when it first reads them."""
-    kept = {name: sys.modules.pop(name) for name in ("tasks", *(chapter.__name__ for chapter in CHAPTERS))}
+    kept = {name: sys.modules.pop(name) for name in ("tasks", "etcdops.tasks", *(each.__name__ for each in CHAPTERS))}
     try:
         return importlib.import_module("tasks").ns
     finally:
