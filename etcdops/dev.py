@@ -25,9 +25,10 @@ DEV_LOCK = ROOT / "requirements-dev.lock"
 CHAOS = "chaos"  # a tier by name only, for its time: all of chaos/, and what is marked so in lab/
 TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra", "vagrant")  # folders of tests/, fast to slow
 BY_NAME = ("vagrant",)  # those of them that a whole run leaves out, for their time
-# Four at once, each with hosts of its own: real hosts make a test wait more than work, so that two cores carry four.
+# Three at once, each with hosts of its own: real hosts make a test wait as much as work. Four make two cores so busy
+# that etcd misses its elections.
 # A file's tests stay together, for what they share, and in our order.
-WORKERS = ("--numprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
+WORKERS = ("--numprocesses=3", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def test(run: Run, tier: str) -> NoReturn:

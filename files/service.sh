@@ -23,6 +23,7 @@ if [ "$1" = begin ]; then
     done
     exit 0 # how it went is told by the start that follows
 fi
+began=$(date +%s)
 timeout "$2" systemctl "$1" "$service" 2>/dev/null && exit 0
 status=$?
 [ $status = 124 ] && echo "not ready after $2 s"
@@ -35,5 +36,9 @@ esac
 # What this start said, and not what the process before it said while it stopped.
 id=$(systemctl show "$service" --property=InvocationID --value)
 timeout 5 journalctl --sync 2>/dev/null # on a busy host the journal is behind
-journalctl _SYSTEMD_INVOCATION_ID="$id" --lines=200 --output=cat --no-pager 2>/dev/null
+words() { journalctl "$@" --lines=200 --output=cat --no-pager 2>/dev/null; }
+said=$(words _SYSTEMD_INVOCATION_ID="$id")
+# On a busy host systemd has tried once more by now, and that start has not come to its end yet.
+echo "$said" | grep -qiE 'fatal|panic|error|failed' || said=$(words --unit="$service" --since="@$began")
+echo "$said"
 exit 1

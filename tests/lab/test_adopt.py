@@ -135,6 +135,7 @@ def test_the_guide_s_cluster(project: NewProject, by_hand: Hosts, tmp_path: Path
     taken_over(ours, hosts, VERSION)
 
 
+@pytest.mark.chaos
 def test_another_way_and_no_key_of_the_ca(project: NewProject, by_hand: Hosts, tmp_path: Path) -> None:
     hosts = by_hand
     guide.build_otherwise(hosts, VERSION)

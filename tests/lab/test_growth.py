@@ -32,6 +32,7 @@ def state(project: Project) -> tuple[str, dict[str, str]]:
     return (project.folder / "config.yaml").read_text(), project.hosts.each(CONFS)
 
 
+@pytest.mark.chaos
 def test_three_become_five_and_three_again(ours: Project, five: Hosts) -> None:
     before, pids = state(ours), five.each("systemctl show -P MainPID etcd")
     with Writer(ours) as writer:

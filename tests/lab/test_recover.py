@@ -261,6 +261,7 @@ def test_a_host_that_answers_is_not_lost(ours: Project, hosts: Hosts) -> None:
         hosts.sh("etcd01", "mv /root/.ssh/away /root/.ssh/authorized_keys")
 
 
+@pytest.mark.chaos
 def test_asked_first_and_rehearsed(ours: Project, hosts: Hosts) -> None:
     lose(ours)
     refuses(ours, "refused: this needs a yes", "--yes says it beforehand", task=("recover",))

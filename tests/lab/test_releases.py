@@ -50,6 +50,7 @@ def test_every_host_is_as_it_should_be(mixed: Project) -> None:
     assert " passed" in mixed.start("verify").end(600).ok().stdout
 
 
+@pytest.mark.chaos
 def test_restart_backup_and_restore(mixed: Project) -> None:
     kept.fill(mixed, "before", name=NAMES[0])
     assert mixed.inv("restart").ok().lines[-1].startswith("3 members restarted and healthy")

@@ -388,6 +388,7 @@ def test_three_become_one(ours: Project, hosts: Hosts) -> None:
 
 
 @pytest.mark.usefixtures("members_again")
+@pytest.mark.chaos
 def test_three_become_five(ours: Project, hosts: Hosts) -> None:
     name, then, now = backup(ours)
     with hosts.more(5) as five:

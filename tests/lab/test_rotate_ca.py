@@ -135,6 +135,7 @@ def test_new_cas_while_clients_write(cluster: Project, hosts: Hosts, tmp_path: P
     cluster.adopt()
 
 
+@pytest.mark.chaos
 def test_one_brought_ca_is_followed_by_two(project: NewProject, hosts: Hosts) -> None:
     """Its key is elsewhere, and the run stops before each stage that a client would feel; others work in between."""
     new = project()
@@ -177,6 +178,7 @@ def test_cas_that_have_ended_are_followed_by_new_ones(cluster: Project, hosts: H
     cluster.adopt()
 
 
+@pytest.mark.chaos
 def test_member_that_does_not_come_back_stops_the_run(cluster: Project, hosts: Hosts) -> None:
     led = leader(cluster)
     first, second = sorted(set(NAMES) - {led})

@@ -127,6 +127,7 @@ def scheduled(hosts: Hosts) -> set[str]:
     return set(hosts.each(f"sed -n 's/^Environment=ETCDCTL_ENDPOINTS=//p' {unit}").values())
 
 
+@pytest.mark.chaos
 def test_what_is_refused_and_what_goes_on_in_the_middle(plain: Project, hosts: Hosts) -> None:
     plain.inv("snapshot.schedule").ok()
     assert scheduled(hosts) == {"http://127.0.0.1:2379"}
