@@ -38,7 +38,9 @@ id=$(systemctl show "$service" --property=InvocationID --value)
 timeout 5 journalctl --sync 2>/dev/null # on a busy host the journal is behind
 words() { journalctl "$@" --lines=200 --output=cat --no-pager 2>/dev/null; }
 said=$(words _SYSTEMD_INVOCATION_ID="$id")
-# On a busy host systemd has tried once more by now, and that start has not come to its end yet.
-echo "$said" | grep -qiE 'fatal|panic|error|failed' || said=$(words --unit="$service" --since="@$began")
+# On a busy host systemd has tried once more by now, and that start has told nothing yet: then what came after the first,
+# without systemd's own words.
+echo "$said" | grep -v '^{"level":"\(info\|debug\)"' | grep -q . || said=$(words --unit="$service" --since="@$began" |
+    sed -n '/^Starting /,$p' | grep -v -e "^$service: " -e '^Starting ' -e '^Failed to start ' -e '^Stopped ')
 echo "$said"
 exit 1
