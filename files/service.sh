@@ -40,7 +40,7 @@ words() { journalctl "$@" --lines=200 --output=cat --no-pager 2>/dev/null; }
 said=$(words _SYSTEMD_INVOCATION_ID="$id")
 # On a busy host systemd has tried once more by now, and that start has told nothing yet: then what came after the first,
 # without systemd's own words.
-echo "$said" | grep -v '^{"level":"\(info\|debug\)"' | grep -q . || said=$(words --unit="$service" --since="@$began" |
+printf '%s\n' "$said" | grep -v '^{"level":"\(info\|debug\)"' | grep -q . || said=$(words --unit="$service" --since="@$began" |
     sed -n '/^Starting /,$p' | grep -v -e "^$service: " -e '^Starting ' -e '^Failed to start ' -e '^Stopped ')
-echo "$said"
+printf '%s\n' "$said"
 exit 1
