@@ -128,8 +128,8 @@ class Rolling:
         """The facts, once a member that a run has left half-way, down with the new release, runs with the old one."""
         # A full quota makes none of them fallen; and of two that are down, neither may be tried on.
         down = [name for name, fact in facts.items() if not fact.view.but_for_nospace().healthy]
-        fallen = [name for name in down if self.hop.end in {facts[name].running_version, installed(facts[name])}]
-        fallen = fallen if len(down) == 1 else []
+        alone = down if len(down) == 1 else []
+        fallen = [name for name in alone if self.hop.end in {facts[name].running_version, installed(facts[name])}]
         for name in fallen:
             self.run.ui.step(f"{name} is down with {self.hop.end}: put {self.hop.start} back there")
             self._put_back(name)
