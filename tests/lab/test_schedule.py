@@ -57,8 +57,15 @@ def run(hosts: Hosts, names: tuple[str, ...] = NAMES) -> tuple[dict[str, str], s
 
 
 def said(hosts: Hosts, name: str) -> str:
-    """What the last run on a host put into the journal."""
-    return hosts.sh(name, f"journalctl -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {UNIT})")
+    """What the last run on a host put into the journal, and on a busy host whatever ran in the minute before."""
+    return hosts.sh(
+        name,
+        # journald looks up whose line it is only when it gets to it: a script that has ended by then has no invocation
+        f"journalctl --sync; id=$(systemctl show -P InvocationID {UNIT})\n"
+        'said=$(journalctl -q -o cat "_SYSTEMD_INVOCATION_ID=$id")\n'
+        f'[ -n "$said" ] || said=$(journalctl -q -o cat -u {UNIT} --since=-1min)\n'
+        'printf "%s\n" "$said"',
+    )
 
 
 def one(hosts: Hosts, names: tuple[str, ...] = NAMES) -> str:

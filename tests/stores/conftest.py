@@ -141,7 +141,8 @@ def hang_up() -> Callable[[Sshd], None]:
 
     def kill(sshd: Sshd) -> None:
         for pid in children(sshd.process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ends by itself when its parent does
+                os.kill(pid, signal.SIGKILL)
 
     return kill
 
