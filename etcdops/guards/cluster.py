@@ -123,9 +123,9 @@ def _ours(config: Config, facts: Facts) -> list[HostFacts]:
 
 
 def _live(config: Config, facts: Facts) -> tuple[ClusterMember, ...] | None:
-    """The membership as a healthy member tells it."""
+    """The membership as a member tells it that has its quorum, under an alarm, too."""
     views = [fact.view for fact in _ours(config, facts)]
-    return next((view.members for view in views if view.healthy and view.members), None)
+    return next((view.members for view in views if view.has_quorum and view.members), None)
 
 
 def membership(config: Config, facts: Facts) -> Iterator[Refused]:

@@ -334,10 +334,11 @@ def _look(host: Host) -> HostFacts:
 def _fallen(run: Run, facts: Facts) -> str:
     """The one member that is down because a run has left it half-way, '' for none; ``Refused`` where any is down
     for another reason, or the cluster cannot spare it."""
-    verdict = gate.judge(run.config, {name: fact.view.but_for_nospace() for name, fact in facts.items()})
+    views = {name: fact.view.but_for_nospace() for name, fact in facts.items()}
+    verdict = gate.judge(run.config, views)
     if verdict:
         return ""
-    down = [name for name, fact in facts.items() if not fact.view.healthy]
+    down = [name for name, view in views.items() if not view.healthy]
     if len(down) == 1:
         others = [fact for name, fact in facts.items() if name not in down]
         if transport.origin(facts[down[0]], others) is not None:

@@ -206,8 +206,8 @@ class Join:
     def _out(self) -> str:
         run, name = self.run, self.name
         for _ in range(2):
-            views = run.fleet.map(gate.ask_but_for_nospace, self.others)
-            able = {n: view.members for n, view in views.items() if isinstance(view, View) and view.healthy}
+            views = run.fleet.map(gate.ask, self.others)
+            able = {n: view.members for n, view in views.items() if isinstance(view, View) and view.has_quorum}
             members = next(filter(None, able.values()), ())
             if entry := self._entry(members):
                 break

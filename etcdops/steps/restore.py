@@ -72,6 +72,10 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
 def undo(run: Run) -> None:
     """Put the old data back where a restore was cut short, and start what had been running."""
     cluster, completed = _complete(run, look(run))
+    ended, names = _ended(cluster)
+    if ended:  # a dry run has left it
+        run.decided([f"{name}  set the data aside for good that restore {ended} has replaced" for name in names])
+        return
     if completed:
         run.ui.result(f"restore {completed} had come to its end, and is complete now; there is no way back from there")
         return
@@ -153,12 +157,20 @@ def _complete(run: Run, cluster: Cluster) -> tuple[Cluster, str]:
 
     The cluster as it is then, and the id of that restore or ''.
     """
+    id_, names = _ended(cluster)
+    if not id_ or run.dry_run:
+        return cluster, ""
+    complete(run, id_, names)
+    return look(run), id_
+
+
+def _ended(cluster: Cluster) -> tuple[str, list[str]]:
+    """The restore that was cut short after its good end, and the hosts where that is to be completed; '' for none."""
     for id_ in {id_ for side in cluster.sides.values() for id_ in (*side.aside, *side.sealed)}:
         names = [name for name, side in cluster.sides.items() if id_ in side.swapped + side.sealed]
-        if names and not run.dry_run:
-            complete(run, id_, names)
-            return look(run), id_
-    return cluster, ""
+        if names:
+            return id_, names
+    return "", []
 
 
 def _show(run: Run, cluster: Cluster, source: Source) -> None:

@@ -574,6 +574,7 @@ def test_killed_and_run_again_or_undone(ours: Project, hosts: Hosts, moment: str
     elif moment in ("setting aside", "end"):
         health = ours.inv("health")
         assert health.code == 0, (health, hosts.each("journalctl -u etcd -n 40 -o short-precise --no-pager"))
+        assert "set the data aside for good" in ours.inv("restore-undo", "--dry-run").ok().stdout
         assert "there is no way back from there" in ours.inv("restore-undo", "--yes").ok().stdout
         is_restored(ours, then, now)
         now = Moment.of(ours)

@@ -185,3 +185,14 @@ def test_a_new_member_lists_each_of_the_others_as_the_cluster_does() -> None:
     run.__dict__["config"] = config(tls=False)
     join = Join(run, run.config.member("etcd03"), Survey(facts, {}, members), Arrival(), TOKEN, (), {}, None)
     assert join._want(facts["etcd03"]).dialled == dialled
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"healthy": False, "complaint": "Active Alarm(s): NOSPACE"}], ids=["well", "full"]
+)
+def test_member_that_a_run_has_left_half_way_is_found_under_a_full_quota_too(told: dict[str, Any]) -> None:
+    facts = {name: at(BOTH, name, view=view(name, **told)) for name in NAMES}
+    facts[FIRST] = at(PEERS, FIRST, view=View(complaint="etcd does not answer"))
+    run = Run(Path("config.yaml"))
+    run.__dict__["config"] = config(tls=False)
+    assert crossing._fallen(run, facts) == FIRST

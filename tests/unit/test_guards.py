@@ -342,6 +342,13 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
         [f"etcd02: has been a member, but {DATA} is empty or not mounted; mount the disk; "
          "if the data is lost: inv replace-member etcd02"],
     ),
+    "emptied, the others serve with their quota full": (
+        config(),
+        three(lambda name: serving(name, view=view(name, healthy=False, complaint="Active Alarm(s): NOSPACE")),
+              fresh("etcd03")),
+        ["etcd03: is a member of the running cluster, but has no data here: it was lost with the disk or the host; "
+         "never start it empty: inv replace-member etcd03"],
+    ),
     "emptied data directory, and a start in it that was cut short": (
         config(),
         three(serving, prepared("etcd02", identity=identity("etcd02"), data="unfinished")),
