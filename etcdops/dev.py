@@ -25,6 +25,7 @@ DEV_LOCK = ROOT / "requirements-dev.lock"
 CHAOS = "chaos"  # a tier by name only, for its time: all of chaos/, and what is marked so in lab/
 TIERS = ("lint", "unit", "ssh", "stores", "cli", "lab", "infra", "vagrant")  # folders of tests/, fast to slow
 BY_NAME = ("vagrant",)  # those of them that a whole run leaves out, for their time
+WALK = ("tests/chaos/test_walk.py", "-m", f"not {CHAOS} or walk")  # of that tier in a whole run: ten minutes
 # Three at once, each with hosts of its own: real hosts make a test wait as much as work. Four make two cores so busy
 # that etcd misses its elections.
 # A file's tests stay together, for what they share, and in our order.
@@ -60,8 +61,10 @@ def pytest_words(tiers: Sequence[str], words: Sequence[str]) -> list[str]:
         return ["-m", CHAOS, *words] if list(tiers) == [CHAOS] else list(words)
     if list(tiers) == [CHAOS]:
         return [f"{TESTS.name}/lab", f"{TESTS.name}/{CHAOS}", "-m", CHAOS, *WORKERS, *words]
-    slow = ["-m", f"not {CHAOS}", *WORKERS] if "lab" in tiers else []
-    return [*(f"{TESTS.name}/{tier}" for tier in tiers), *slow, *words]
+    folders = [f"{TESTS.name}/{tier}" for tier in tiers]
+    if list(tiers) == ["lab"]:
+        return [*folders, "-m", f"not {CHAOS}", *WORKERS, *words]
+    return [*folders, *((*WALK, *WORKERS) if "lab" in tiers else ()), *words]
 
 
 def install(run: Run) -> None:

@@ -13,6 +13,8 @@ from etcdops.dev import CHAOS, TIERS
 from tests.hosts import Hosts, Project, real
 
 TESTS = Path(__file__).parent
+SLOW = ("lab", "infra", "vagrant")
+ORDER = (*(each for each in TIERS if each not in SLOW), CHAOS, *SLOW)  # the longest test first, the walk
 REAL_HOSTS = {"lab", "infra", "vagrant", CHAOS}
 SUM = 64  # digits of a SHA-256
 # The first test of real hosts builds their image, and that of virtual machines a box, and waits for three to boot.
@@ -32,7 +34,7 @@ def tier(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: (*TIERS, CHAOS).index(tier(item)))  # stable: the order within a tier stays
+    items.sort(key=lambda item: ORDER.index(tier(item)))  # stable: the order within a tier stays
     for item in items:
         if tier(item) == CHAOS:
             item.add_marker(CHAOS)

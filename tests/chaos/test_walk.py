@@ -65,6 +65,7 @@ def walk(hosts: Hosts, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Ite
             yield Walk(hosts, project, clients, random.Random(SEED), say)
 
 
+@pytest.mark.walk
 @pytest.mark.timeout(SECONDS + 1200)
 def test_nothing_is_lost_on_a_random_walk(walk: Walk) -> None:
     try:

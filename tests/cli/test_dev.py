@@ -70,10 +70,15 @@ def test_all_tiers_run_in_one_pytest_from_fast_to_slow(
     dev.test(run, "")
     tiers = dev.tiers_to_run("")
     assert tiers[:2] == ["lint", "unit"]
-    assert became == [
-        [sys.executable, "-m", "pytest", *(f"tests/{tier}" for tier in tiers), "-m", "not chaos", *dev.WORKERS]
-    ]
+    folders = [f"tests/{tier}" for tier in tiers]
+    assert became == [[sys.executable, "-m", "pytest", *folders, *dev.WALK, *dev.WORKERS]]
     assert "inv test --tier=NAME" in capsys.readouterr().err
+
+
+def test_the_lab_s_tests_alone(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
+    became = executed(monkeypatch)
+    dev.test(run, "lab")
+    assert became == [[sys.executable, "-m", "pytest", "tests/lab", "-m", "not chaos", *dev.WORKERS]]
 
 
 def test_chaos_runs_by_name(run: Run, tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:

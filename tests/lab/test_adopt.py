@@ -193,6 +193,7 @@ def test_another_way_and_no_key_of_the_ca(project: NewProject, by_hand: Hosts, t
             (ssh / name).unlink()
 
 
+@pytest.mark.chaos
 def test_plain_http_and_a_power_cut_in_the_middle(project: NewProject, by_hand: Hosts, tmp_path: Path) -> None:
     hosts = by_hand
     guide.build(hosts, "3.5.1", tls=False)
@@ -232,7 +233,8 @@ def test_plain_http_and_a_power_cut_in_the_middle(project: NewProject, by_hand: 
     taken_over(ours, hosts, "3.5.1")
 
 
-@pytest.mark.parametrize("tls", [True, pytest.param(False, marks=pytest.mark.chaos)], ids=["tls", "plain"])
+@pytest.mark.chaos
+@pytest.mark.parametrize("tls", [True, False], ids=["tls", "plain"])
 def test_cluster_with_authentication_on(project: NewProject, by_hand: Hosts, tls: bool) -> None:
     """As root, by the password that somebody has set; it is refused before anything is changed without one."""
     hosts = by_hand

@@ -296,6 +296,7 @@ def test_without_tls_nobody_is_root_by_itself(project: object, hosts: Hosts, tmp
     assert "we came without a user; set auth.user" in new.inv("doctor").failed(5).stdout
 
 
+@pytest.mark.chaos
 def test_every_task_by_password(plain: Project, hosts: Hosts) -> None:
     hosts.each(
         f"cat >/usr/local/sbin/etcdctl <<'END'\n{SPY}END\nchmod 755 /usr/local/sbin/etcdctl; rm -f /run/test-argv"

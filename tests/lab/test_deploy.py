@@ -80,7 +80,7 @@ def test_password_at_the_prompt(project: NewProject) -> None:
     assert "3 members healthy" in done.stdout
 
 
-@pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.parametrize("tls", [True, pytest.param(False, marks=pytest.mark.chaos)])
 def test_steps_in_the_order_of_the_guide_are_deploy(project: NewProject, tls: bool) -> None:
     new = project(tls=tls)
     for step in STEPS if tls else STEPS[2:]:

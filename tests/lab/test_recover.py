@@ -363,6 +363,7 @@ def test_three_of_five_hosts_are_lost_and_come_back(project: NewProject, hosts: 
         assert "nothing to do" in ours.inv("deploy").ok().stdout
 
 
+@pytest.mark.chaos
 def test_the_furthest_cannot_be_saved(project: NewProject, hosts: Hosts, tmp_path: Path) -> None:
     """Another survivor, which is behind, is no substitute that is taken without a word."""
     with hosts.more(5) as five:

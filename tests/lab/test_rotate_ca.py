@@ -159,6 +159,7 @@ def test_one_brought_ca_is_followed_by_two(project: NewProject, hosts: Hosts) ->
     ended(new)
 
 
+@pytest.mark.chaos
 def test_cas_that_have_ended_are_followed_by_new_ones(cluster: Project, hosts: Hosts) -> None:
     """The cluster is down for it, and no stage could be proven: all members get everything at once."""
     pki, then = cluster.folder / "pki", datetime.now(UTC) - timedelta(days=2)

@@ -131,7 +131,9 @@ def test_what_is_not_shown_is_not_done(cluster: Project, hosts: Hosts) -> None:
     cluster.adopt()
 
 
-@pytest.mark.parametrize("signal_", [None, signal.SIGKILL], ids=["in one go", "killed"])
+@pytest.mark.parametrize(
+    "signal_", [None, pytest.param(signal.SIGKILL, marks=pytest.mark.chaos)], ids=["in one go", "killed"]
+)
 def test_expired_leaves_of_a_cluster_that_is_down_are_replaced(
     cluster: Project, hosts: Hosts, signal_: signal.Signals | None
 ) -> None:

@@ -119,7 +119,8 @@ def test_way_out_of_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Pa
     small.healthy()
 
 
-@pytest.mark.parametrize("way_out", ["delete", pytest.param("larger quota", marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("way_out", ["delete", "larger quota"])
 def test_stops_where_live_data_alone_fills_the_quota(
     project: NewProject, hosts: Hosts, tmp_path: Path, way_out: str
 ) -> None:
@@ -149,6 +150,7 @@ def test_stops_where_live_data_alone_fills_the_quota(
     new.healthy()
 
 
+@pytest.mark.chaos
 def test_members_come_and_go_under_a_full_quota(project: NewProject, hosts: Hosts, tmp_path: Path) -> None:
     """Which is the way on where a host is lost besides: no room is made without it."""
     new = limited(project, tmp_path)

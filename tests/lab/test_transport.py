@@ -160,6 +160,7 @@ def test_what_is_refused_and_what_goes_on_in_the_middle(plain: Project, hosts: H
     plain.refuses(3, "Who listens on the wire can then read", task=("disable-tls",))
 
 
+@pytest.mark.chaos
 def test_member_that_does_not_come_back_is_put_back_and_the_same_command_goes_on(plain: Project, hosts: Hosts) -> None:
     first = sorted(set(NAMES) - {leader(plain)})[0]
     key = "/etc/etcd/ssl/peer.pem"
