@@ -35,7 +35,7 @@ PLACE = Path(
     (os.environ.get("ETCDOPS_TESTS_PLACE") or "/var/lib/etcdops-lab-tests")
     + os.environ.get("PYTEST_XDIST_WORKER", "").replace("gw", "-")
 )
-WAIT = 30.0  # seconds within which whatever a test waits for comes true
+WAIT = 60.0  # seconds within which whatever a test waits for comes true, on a busy machine, too
 
 # Whatever any test, or the project on its behalf, has left on a host.
 BARE = r"""
@@ -234,7 +234,7 @@ class Hosts:
         until = time.monotonic() + seconds
         while not check():
             assert time.monotonic() < until, "did not come true"
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def hold(self, name: str, program: str, when: str = "true") -> Held:
         """Make ``program`` wait on this host, when it is called with arguments for which ``when`` holds."""
