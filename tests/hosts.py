@@ -123,6 +123,11 @@ class Process:
             self._popen.wait(seconds)
         return self._popen.returncode is not None
 
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._popen.poll() is None
+
     def end(self, seconds: float = 120) -> Done:
         """Wait for it."""
         try:
@@ -144,6 +149,7 @@ class Hosts:
         self.home = folder / "home"
         self.home.mkdir()
         self.cluster: Project | None = None  # one that tests share; None once the hosts have been bare
+        self.begun: list[Process] = []  # that may be running still
         self._archives: dict[str, Path] = {}
 
     def enter(self) -> None:
@@ -220,7 +226,10 @@ class Hosts:
                 Machine(number, PLACE).remove()
 
     def bare(self) -> None:
-        """Power and cables on, and nothing of etcd's on any host."""
+        """Power and cables on, and nothing of etcd's on any host, nor any run at work that a failed test has left."""
+        for each in self.begun:
+            if each.runs:
+                each.signal(signal.SIGKILL)
         self.cluster = None
         self.lab.up(len(NAMES))
         self.each(BARE)
@@ -323,7 +332,9 @@ class Project:
 
     def start(self, *words: str, stdin: bytes = b"") -> Process:
         """./inv, running."""
-        return Process([ROOT / "inv", *words], self.environment, stdin)
+        process = Process([ROOT / "inv", *words], self.environment, stdin)
+        self.hosts.begun = [*(each for each in self.hosts.begun if each.runs), process]
+        return process
 
     def inv(self, *words: str, stdin: bytes = b"") -> Done:
         """./inv, from its start to its end."""
