@@ -103,12 +103,12 @@ def _manifest(changes: Sequence[Change], archive: Archive | None, version: str) 
 
 
 def service(host: Host, action: str, *, seconds: int) -> None:
-    """Start, restart or stop etcd on one host and wait for it, at most ``seconds``.
+    """Start, restart or stop etcd on one host and wait for it, ``seconds`` at most from when the old process has gone.
 
     When it does not come up, the ``HostError`` says what etcd itself said last.
     """
     script = layout.script("service")
-    done = again(lambda: host.run(script, action, str(seconds), timeout=seconds + 120, check=False))
+    done = again(lambda: host.run(script, action, str(seconds), timeout=seconds + 240, check=False))
     if done.rc != 0:
         verb = {"start": "start", "restart": "come back", "stop": "stop"}[action]
         why = explain(done.stdout) or done.stderr.strip() or "no reason given"

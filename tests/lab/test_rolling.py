@@ -93,6 +93,21 @@ def test_unit_that_does_not_start_stops_at_the_first_member_and_the_right_one_he
     settled(cluster)
 
 
+@pytest.mark.chaos
+def test_what_a_stop_takes_is_no_time_of_the_start(cluster: Project, hosts: Hosts) -> None:
+    """etcd may hang on a client while it stops, until systemd kills it."""
+    slow, folder = NAMES[1], "/run/systemd/system/etcd.service.d"
+    hosts.put(slow, f"{folder}/slow.conf", "[Service]\nExecStop=/bin/sleep 25", 0o644)
+    hosts.sh(slow, "systemctl daemon-reload")
+    try:
+        with Writer(cluster) as writer, cluster.changed("ssh", command_timeout=20):
+            cluster.inv("restart").ok()
+        assert writer.lost() == {}
+    finally:
+        hosts.sh(slow, f"rm -r {folder}; systemctl daemon-reload")
+    settled(cluster)
+
+
 @pytest.mark.parametrize(
     ("trap", "undo", "words"),
     [
