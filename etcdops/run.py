@@ -63,7 +63,15 @@ class Run:
                 shared=shared,
             )
             if operation and not shared:
+                again = bool(
+                    operation.lock.hosts
+                )  # after an interrupt: by now the file may be what this run has made it
                 operation.take(self._fleet, self.names)
+                if not again and configfile.load(self.path) != config:
+                    raise Refused(
+                        f"{self.path.name} was changed while this run waited for the lock",
+                        hint="the same command again",
+                    )
         return self._fleet
 
     @cached_property

@@ -50,6 +50,8 @@ class Hop:
     @property
     def way_back(self) -> str:
         """How to come back once every member runs the new release."""
+        if known_bad(self.start):
+            return "none that is safe"
         if not self.crosses:
             return f"inv {'upgrade' if self.down else 'downgrade'} --to={self.start}"
         if self.down:

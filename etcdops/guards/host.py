@@ -36,7 +36,7 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
             f"{member.address} is not an address of this host, which has {own or 'none'}",
             f"correct 'address' of {member.name} in config.yaml, or 'ssh' if this is another host",
         )
-    yield from _room(config, member, facts)
+    yield from room(config, member, facts)
     for program in layout.PROGRAMS:
         path = f"{layout.BIN_DIR}/{program}"
         fact = facts.paths.get(path)
@@ -53,7 +53,8 @@ def unfit(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]
         )
 
 
-def _room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+def room(config: Config, member: Member, facts: HostFacts) -> Iterator[Refused]:
+    """Too little of it for what this config brings there."""
     needs = []
     if not facts.has_data:
         needs.append((layout.DATA_DIR, ROOM_FOR_DATA))

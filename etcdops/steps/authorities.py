@@ -169,6 +169,9 @@ class Work:
         if run.yes:
             run.ui.line(f"clients: {what}")
         run.confirm(what, otherwise=f"stage {number} of {len(STAGES)} is done, and {run.command} goes on from there")
+        # The answer may have taken hours, and the lock may be another's by now: what follows is done here alone.
+        if behind := rotation.standing(self.files.stage, self.wants(run.fleet.all(gather))).behind:
+            raise HostError("; ".join(f"{name}: {why}" for name, why in behind.items()), hint=gate.resume(run))
 
     def _at_once(self) -> None:
         """The old CAs have ended: nothing that they have signed is let in, and nobody can be asked to wait for that."""

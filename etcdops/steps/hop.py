@@ -7,7 +7,7 @@ and the run ends there.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,7 @@ class Rolling:
         facts = self._recovered(run.fleet.all(gather))
         changes = self.changes(facts)
         due = [name for name, fact in facts.items() if changes[name] or fact.running_version != hop.end]
+        guards.refuse(self._unready(facts))
         early = {
             name: [each for each in found if isinstance(each.resource, Release)] for name, found in changes.items()
         }
@@ -116,11 +117,12 @@ class Rolling:
             views = gate.pass_through(run)
             order = sorted(due, key=lambda name: views[name].leads)
             for name, rest in turns(run, order, f"with {hop.end}"):
-                if hop.crosses and not rest:
+                holding = [each for each in rest if minor(installed(facts[each])) == minor(hop.start)]
+                if hop.crosses and not holding:
                     run.ui.line(f"{name} is the last one; the way back after it: {hop.way_back}")
                 run.ui.step(f"Restart {name} ({hop})")
                 late = [each for each in changes[name] if each not in early[name]]
-                self._turn(name, late, rest)
+                self._turn(name, late, rest, holding)
         self._settle()
         record(run, hop.end)
 
@@ -133,13 +135,26 @@ class Rolling:
         for name in fallen:
             self.run.ui.step(f"{name} is down with {self.hop.end}: put {self.hop.start} back there")
             self._put_back(name)
-        if not fallen and self.run.config.cluster.version != self.hop.start:
+        mixed = len({minor(installed(fact)) for fact in facts.values()}) > 1  # `inv start` refuses then, too
+        if not fallen and (mixed or self.run.config.cluster.version != self.hop.start):
             all_run(self.run, facts, self.hop.start)
         verdict = gate.judge(self.run.config, self.run.fleet.map(gate.ask))
         if not verdict:
             reasons = "; ".join(verdict.reasons)
             raise Refused(f"the cluster is not healthy: {reasons}", hint=verdict.ways("inv start", "inv status"))
         return self.run.fleet.all(gather) if fallen else facts
+
+    def _unready(self, facts: Mapping[str, HostFacts]) -> Iterator[Refused]:
+        """Hosts without room for the release; and, before the first turn, what a way back would not take back."""
+        for member in self.run.config.members:
+            yield from guards.room(self.new.config, member, facts[member.name])
+        if any(fact.running_version == self.hop.end for fact in facts.values()):
+            return  # it is under way, and may have had to be mended to go on
+        for name, want in self.wants(self.old, facts).items():
+            why = desired.needs_restart(want) if facts[name].is_running else ""
+            if why and why != "snapshot-count":  # which begins a log anew
+                message = f"a restart would bring more than the release: {why}"
+                yield Refused(message, host=name, hint="inv deploy first")
 
     def _preconditions(self, views: Mapping[str, Any], due: Sequence[str]) -> None:
         """What would make a member, or the cluster, unusable under the new release."""
@@ -189,8 +204,11 @@ class Rolling:
 
         gate.until(self.run, lambda: self.run.fleet.map(gate.ask), missing, seconds=FLIP)
 
-    def _turn(self, name: str, late: Sequence[Change], rest: Sequence[str]) -> None:
-        """One member gets the new release; if it does not come back with it, the old one again."""
+    def _turn(self, name: str, late: Sequence[Change], rest: Sequence[str], holding: Sequence[str]) -> None:
+        """One member gets the new release; if it does not come back with it, the old one again.
+
+        ``holding``: who of those that come after it has the minor from before, and so holds the version of the cluster.
+        """
         start, end = self.hop.start, self.hop.end
         back = Retreat(
             brought=f"etcd {end}",
@@ -198,7 +216,7 @@ class Rolling:
             serves=lambda: self._serves(name, end),
             put_back=lambda: self._put_back(name),
             proof=lambda: self._came_back(name),
-            stays=lambda: "" if rest else self._holds(name),
+            stays=lambda: "" if holding else self._holds(name),
             otherwise=f"inv upgrade --to={start} calls it off" if self.hop.down else "",
         )
         turn(self.new, name, rest, lambda: delivery.push(self.new, {name: late}, {}), back)

@@ -64,8 +64,12 @@ def turn(
         if retreat:
             retreat.proof()
     except OpsError as error:
-        if not begun or isinstance(error, LockLost):  # the gate before it stayed shut: nothing was done to this member
+        if not begun:  # the gate before it stayed shut: nothing was done to this member
             raise
+        if isinstance(error, LockLost):
+            raise LockLost(
+                f"{error.message}; {name} was in its turn, and may be down{_left(rest)}", hint=error.hint
+            ) from None
         if retreat is None or (isinstance(error, Unhealthy) and retreat.serves()):  # one away is enough
             raise stopped(run, name, error, rest) from None
         how = "did not come back with" if given else "could not be given"

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from etcdops import configedit, gate, guards
 from etcdops.config import Config
-from etcdops.errors import Refused, UsageError
+from etcdops.errors import OpsError, Refused, UsageError
 from etcdops.etcd import release
 from etcdops.facts import HostFacts, gather
 from etcdops.flaws import flaws
@@ -79,7 +79,10 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
         _call_off(run, target)
         for hop in hops:
             run.ui.step(f"etcd {hop}")
-            Rolling(run, hop).carry_out()
+            try:
+                Rolling(run, hop).carry_out()
+            except Refused as error:
+                raise _midway(error, hop) if done else error from None
             done.append(_document(run.config, hop))
     seconds = time.monotonic() - began
     what = " -> ".join([hops[0].start, *(hop.end for hop in hops)]) if hops else f"nothing to do: {target}"
@@ -87,6 +90,12 @@ def _change(run: Run, facts: Mapping[str, HostFacts], target: str, hops: Sequenc
         {"hops": done, "seconds": round(seconds, 1), "canary": bird.report().document if bird else None},
         lambda: run.ui.result(f"etcd {what} on {len(run.names)} members, in {seconds:.1f} s"),
     )
+
+
+def _midway(error: Refused, hop: Hop) -> OpsError:
+    """A refusal at a later stop: much was changed by then."""
+    why = "; ".join(str(each) for each in error.findings or (error,))
+    return OpsError(f"all members run {hop.start} now, and stay there: {why}", hint=error.hint)
 
 
 def _whole(run: Run, facts: Mapping[str, HostFacts], target: str) -> None:

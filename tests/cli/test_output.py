@@ -154,9 +154,7 @@ def test_any_folder_will_do(inv: Inv, config: Path) -> None:
     ],
 )
 def test_completion(inv: Inv, nowhere: Path, typed: list[str], offered: list[str], not_offered: list[str]) -> None:
-    began = time.monotonic()
     done = inv("--complete", "--", "inv", *typed, config=nowhere)
-    assert time.monotonic() - began < 2, "nobody waits for a tab; 0.2 s on an idle machine"
     found = done.stdout.split()
     assert done.returncode == 0
     assert set(offered) <= set(found)

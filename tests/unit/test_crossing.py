@@ -45,7 +45,11 @@ def crossed(*, goal: Stage = PEERS, stages: tuple[Stage, ...] = (PLAIN, PLAIN, P
         (LOST, at(BOTH, view=View(complaint="etcd does not answer")), "given up"),
         (LOST, HostError("cannot be reached"), "given up"),
         (HostError("did not start"), at(BOTH), "given up"),
-        (LockLost("another run has it"), at(BOTH), "another run has it"),
+        (
+            LockLost("another run has it"),
+            at(BOTH),
+            "another run has it; etcd01 was in its turn, and may be down; etcd03 not touched after it",
+        ),
     ],
     ids=["another's", "not there yet", "its own", "cannot be asked", "did not start", "lock lost"],
 )

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from etcdops import apply
+from etcdops import apply, layout
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy
 from etcdops.etcd import NOSPACE, View
+from etcdops.facts import HostFacts, UnitFact
 from etcdops.run import Run
 from etcdops.steps import hop, log, turn
 from etcdops.steps.hop import Rolling
 from etcdops.steps.log import Log
 from etcdops.steps.turn import stopped
 from etcdops.versions import Hop
-from tests.unit.build import NAMES, config, serving, status, view
+from tests.unit.build import NAMES, VERSION, config, path, serving, status, three, view
 
 LAST = "etcd01"
 MUTE = HostError("cannot be reached")
@@ -48,6 +50,7 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[OpsError, l
         logs: Mapping[str, Log | OpsError],
         rest: Sequence[str] = (),
         *,
+        holding: Sequence[str] | None = None,
         stops: bool = True,
         back: OpsError | None = None,
         serves: str = "",
@@ -85,7 +88,7 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[OpsError, l
         run = Run(Path("config.yaml"), command="inv upgrade", _fleet=fleet)
         run.__dict__["config"] = config(change.start)
         with pytest.raises(HostError) as error:
-            Rolling(run, change)._turn(LAST, (), rest)
+            Rolling(run, change)._turn(LAST, (), rest, rest if holding is None else holding)
         return error.value, done
 
     return give_up
@@ -137,6 +140,54 @@ def test_it_is_put_back_where_it_can_start(
     error, done = given_up(change, logs, rest)
     assert done == [*first, "put back"]
     assert f"it is back to etcd {change.start}" in str(error)
+
+
+def test_who_comes_after_it_with_the_new_release_holds_nothing(given_up: Any) -> None:
+    """Its turn is for its configuration, which was mended meanwhile."""
+    _, done = given_up(UP, OLD, ("etcd02",), holding=())
+    assert done == ["stop", "put back"]
+
+
+def rolling(change: Hop) -> Rolling:
+    run = Run(Path("config.yaml"), command="inv upgrade")
+    run.__dict__["config"] = config(change.start)
+    return Rolling(run, change)
+
+
+NEXT = Hop(VERSION, "3.7.3")
+CRAMPED = serving("etcd02", room={layout.DATA_DIR: 0, layout.RELEASES: 1 << 20})
+AHEAD = serving("etcd01", executable="/opt/etcd/3.7.3/etcd")
+
+
+@pytest.mark.parametrize(
+    ("facts", "due", "found"),
+    [
+        (three(serving), {}, []),
+        (three(serving, CRAMPED), {}, ["etcd02: 1 MiB free for /opt/etcd, 256 MiB needed"]),
+        (three(serving, replace(CRAMPED, releases={"3.7.3": "aa"})), {}, []),
+        (three(serving), {"etcd03": "quota"}, ["etcd03: a restart would bring more than the release: quota"]),
+        (three(serving), {"etcd03": "snapshot-count"}, []),
+        (three(serving, AHEAD), {"etcd03": "quota"}, []),  # a setting had to be mended for it to go on
+    ],
+    ids=["ready", "no room", "no room needed", "a change is pending", "a log begins anew", "under way"],
+)
+def test_what_is_asked_before_a_release_comes(
+    monkeypatch: pytest.MonkeyPatch, facts: Mapping[str, HostFacts], due: Mapping[str, str], found: list[str]
+) -> None:
+    monkeypatch.setattr(Rolling, "wants", lambda self, run, facts: dict.fromkeys(facts))
+    whose = iter(facts)
+    monkeypatch.setattr(hop.desired, "needs_restart", lambda want: due.get(next(whose), ""))
+    assert [f"{each.host}: {each.message}" for each in rolling(NEXT)._unready(facts)] == found
+
+
+def test_one_of_a_mixed_cluster_that_is_down_is_told_the_way_that_works() -> None:
+    """`inv start` refuses there, whichever minor config.yaml has."""
+    down = serving(
+        "etcd02", view=View(), unit=UnitFact(), executable="", paths={layout.CURRENT: path("link", target=VERSION)}
+    )
+    with pytest.raises(Unhealthy, match=f"^etcd02 would run etcd {VERSION}, and is down$") as caught:
+        rolling(NEXT)._recovered(three(serving, AHEAD, down))
+    assert caught.value.hint.startswith("systemctl start etcd there")
 
 
 def test_nobody_is_stopped_who_was_not_restarted_yet(given_up: Any) -> None:
@@ -222,7 +273,7 @@ def test_nobody_is_taken_down_again_for_the_trouble_of_another(
     )
     run.__dict__["config"] = config(UP.start)
     with pytest.raises(OpsError, match=expected):
-        Rolling(run, UP)._turn(LAST, (), ("etcd03",))
+        Rolling(run, UP)._turn(LAST, (), ("etcd03",), ("etcd03",))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from etcdops import layout, rotation
 from etcdops.desired import Want, distribute
+from etcdops.errors import HostError
 from etcdops.facts import TRUST, HostFacts, fingerprints
 from etcdops.keystore import MemberPki
 from etcdops.pki import Pair
@@ -138,3 +140,18 @@ def test_all_at_once_only_where_the_cas_that_count_have_ended(
     stage: Stage, pki: MemberPki, hosts: list[HostFacts], ended: bool, at_once: bool
 ) -> None:
     assert work(stage, pki, hosts, ended=ended) is at_once
+
+
+def test_a_stage_that_was_undone_while_it_was_asked_for_the_next_ends_there() -> None:
+    """The lock may have been another's meanwhile, and what follows is done here alone."""
+    run = Run(Path("config.yaml"), yes=True, command="inv rotate-ca", _fleet=SimpleNamespace(all=lambda work: {}))  # type: ignore[arg-type]
+    run.__dict__["config"] = config()
+    work, hosts = Work(run), [host(BOTH), host(OLD), host(BOTH)]
+    work.__dict__["files"] = SimpleNamespace(stage="trust")
+    wants = {n: Want(run.config, run.config.member(n), fact, TOKEN, BOTH) for n, fact in zip(NAMES, hosts, strict=True)}
+    work.__dict__["wants"] = lambda facts: wants
+    with pytest.raises(HostError, match=r"^etcd02: ca.pem peer-ca.pem"):
+        work._ask("leaves", "every client has to trust both")
+    hosts[1] = host(BOTH)
+    wants["etcd02"] = replace(wants["etcd02"], facts=hosts[1])
+    work._ask("leaves", "every client has to trust both")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -88,3 +89,22 @@ def test_nobody_to_ask(monkeypatch: pytest.MonkeyPatch) -> None:
         run_of(HERE).confirm("etcd stops on etcd01")
     run_of(HERE, yes=True).confirm("etcd stops on etcd01")
     run_of(HERE, dry_run=True).confirm("etcd stops on etcd01")
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_the_file_that_decides_is_the_one_of_when_the_lock_was_had(tmp_path: Path, changed: bool) -> None:
+    """Another run may have ended while this one waited, or stood at a question for a password."""
+    path = tmp_path / "config.yaml"
+    path.write_text("cluster: {name: c, version: 3.6.14}\nmembers: [{name: etcd01, address: 192.0.2.11}]\n")
+    run = Run(path)
+
+    def take(fleet: object, names: object) -> None:
+        if changed:
+            path.write_text(path.read_text().replace("3.6.14", "3.6.16"))
+
+    run.operation = cast(Any, SimpleNamespace(lock=SimpleNamespace(hosts=[]), take=take))
+    if changed:
+        with pytest.raises(Refused, match=r"^config\.yaml was changed while this run waited"):
+            run.fleet.map(len)
+    else:
+        assert run.fleet

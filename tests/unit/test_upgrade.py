@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from etcdops import gate
-from etcdops.errors import Unhealthy
+from etcdops.errors import OpsError, Refused, Unhealthy
 from etcdops.etcd import View
 from etcdops.facts import HostFacts, UnitFact
 from etcdops.run import Run
 from etcdops.steps import upgrade
+from etcdops.steps.hop import Rolling
+from etcdops.versions import Hop
 from tests.unit.build import NAMES, VERSION, config, path, serving, three, view
 
 DOWN = serving(
@@ -64,3 +66,26 @@ def test_a_member_that_is_down_with_it_is_told(again: Any) -> None:
 def test_a_member_that_is_not_healthy_is_told(again: Any) -> None:
     with pytest.raises(Unhealthy, match="etcd02: etcd does not answer"):
         again(three(serving), {**WELL, "etcd02": View()})
+
+
+@pytest.mark.parametrize(("at", "code"), [(0, 3), (1, 1)])
+def test_what_is_refused_at_a_later_stop_is_told_with_where_all_are(
+    monkeypatch: pytest.MonkeyPatch, at: int, code: int
+) -> None:
+    hops = [Hop("3.5.35", "3.6.16"), Hop("3.6.16", "3.7.3")]
+
+    def carry_out(self: Rolling) -> None:
+        if self.hop == hops[at]:
+            raise Refused("no member was changed", findings=[Refused("unknown flag", host="etcd01")], hint="mend it")
+
+    monkeypatch.setattr(Rolling, "carry_out", carry_out)
+    monkeypatch.setattr(upgrade, "_call_off", lambda run, target: None)
+    monkeypatch.setattr(upgrade.configedit, "change_release", lambda *known: None)
+    run = Run(Path("config.yaml"))
+    run.__dict__["config"] = config("3.5.35")
+    with pytest.raises(OpsError) as caught:
+        upgrade._change(run, three(serving), "3.7.3", hops, plan=False)
+    assert caught.value.exit_code == code
+    if at:
+        assert caught.value.message == "all members run 3.6.16 now, and stay there: etcd01: unknown flag"
+        assert caught.value.hint == "mend it"

@@ -68,6 +68,7 @@ HOPS: dict[tuple[str, str], tuple[bool, str]] = {  # does the log begin anew; th
     ("3.6.14", "3.6.16"): (False, "inv downgrade --to=3.6.14"),
     ("3.6.16", "3.7.3"): (True, "inv downgrade --to=3.6.16"),
     ("3.7.3", "3.6.16"): (False, "inv upgrade --to=3.7.3"),
+    ("3.5.1", "3.5.35"): (True, "none that is safe"),
     ("3.5.30", "3.5.16"): (False, "inv upgrade --to=3.5.30"),
 }
 
