@@ -79,23 +79,28 @@ rm -rf -- "$work" # of a run that was killed
 mkdir -- "$work" || fail "nothing can be written to $dir"
 
 # The newest $1 stay, and the one just made.  What was not written here has no such name, or no manifest beside it, and
-# is neither counted nor removed; nor is what is dated in the future, where a clock is or was wrong.
+# is neither counted nor removed; nor is what is dated in the future, where a clock is or was wrong, nor the newest of
+# an id that the cluster had before: it may have been built anew, empty, and that is what was in it.
 name=
+cluster_id=$(printf %x "$(echo "$status" | field ClusterID)")
 today=$(date -u -d "@$now" +%Y%m%d%H%M%S)
 prune() {
     left=$1
-    set --
+    ids=" $cluster_id "
+    set -- # newest first
     for path in "$dir/$ETCDOPS_CLUSTER"-[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]T[0-9][0-9][0-9][0-9][0-9][0-9]Z-r[0-9]*.json; do
         base=${path%.json}
         case ${base##*Z-r} in *[!0-9]*) continue ;; esac
         taken=${base%Z-r*}
         taken=${taken##*-}
         [ "${taken%T*}${taken#*T}" -le "$today" ] || continue
-        [ ! -f "$base.db" ] || [ "$base" = "$dir/$name" ] || set -- "$@" "$base"
+        [ ! -f "$base.db" ] || [ "$base" = "$dir/$name" ] || set -- "$base" "$@"
     done
-    while [ $# -gt "$left" ]; do
-        rm -f -- "$1.json" && rm -f -- "$1.db" && echo "removed ${1##*/}: the newest $ETCDOPS_KEEP stay"
-        shift
+    for base; do
+        id=$(sed -n 's/^ *"cluster_id": "\(.*\)",$/\1/p' "$base.json")
+        case $ids in *" ${id:-$cluster_id} "*) ;; *) ids="$ids$id " && continue ;; esac
+        [ $((left -= 1)) -lt 0 ] || continue
+        rm -f -- "$base.json" && rm -f -- "$base.db" && echo "removed ${base##*/}: the newest $ETCDOPS_KEEP stay" || :
     done
 }
 prune "$ETCDOPS_KEEP" # a keep that was lowered since makes the room that it was lowered for
@@ -138,7 +143,7 @@ name=$ETCDOPS_CLUSTER-$(date -u -d "@$now" +%Y%m%dT%H%M%SZ)-r$revision
     echo '  "format": 1,'
     echo '  "purpose": "backup",'
     echo "  \"cluster\": $(json "$ETCDOPS_CLUSTER"),"
-    echo "  \"cluster_id\": \"$(printf %x "$(echo "$status" | field ClusterID)")\","
+    echo "  \"cluster_id\": \"$cluster_id\","
     echo "  \"token\": $(json "$(sed -n 's/^ETCD_INITIAL_CLUSTER_TOKEN="\(.*\)"$/\1/p' /etc/etcd/etcd.conf 2>/dev/null)"),"
     echo "  \"member\": $(json "$member"),"
     echo "  \"member_id\": \"$me\","

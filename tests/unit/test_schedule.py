@@ -259,9 +259,9 @@ class Member:
         return (self.place / "asked").read_text()
 
 
-def status(me: int, leader: int, errors: str = "") -> str:
+def status(me: int, leader: int, errors: str = "", cluster: int = 0xC1) -> str:
     return (
-        f'"ClusterID" : {0xC1}\n"MemberID" : {me}\n"Revision" : 40\n"RaftTerm" : 2\n"Version" : "3.6.16"\n'
+        f'"ClusterID" : {cluster}\n"MemberID" : {me}\n"Revision" : 40\n"RaftTerm" : 2\n"Version" : "3.6.16"\n'
         f'"DBSize" : 2048\n"Leader" : {leader}\n"IsLearner" : false\n"Errors" : [{errors}]\n'
     )
 
@@ -527,6 +527,19 @@ def test_what_is_dated_in_the_future_is_neither_counted_nor_removed(member: Call
     one.at(-3)  # put back
     assert f"{one.makes().split()[1].rstrip(':')}.db" in one.files()
     assert len(one.files()) == 2 * (2 + 2 + 1)
+
+
+def test_a_cluster_built_anew_does_not_push_out_what_was_in_it(member: Callable[..., Member]) -> None:
+    """As after a loss of all data: same hosts, same name, same timers, and nothing in it."""
+    one = member()
+    made: dict[int, list[str]] = {}
+    for period, cluster in enumerate((0xC1, 0xC1, 0xC11, 0xC11, *[0xFFFFFFFFFFFFFFF1] * 3)):
+        one.at(3 * period)
+        one.tell("status", status(IDS[0], IDS[0], cluster=cluster))
+        made.setdefault(cluster, []).append(one.makes().split()[1].rstrip(":"))
+    before, again, own = made.values()
+    left = (before[-1], again[-1], *own[-2:])
+    assert one.files() == sorted(f"{name}.{kind}" for name in left for kind in ("db", "json"))
 
 
 def test_a_smaller_keep_makes_room(member: Callable[..., Member]) -> None:
