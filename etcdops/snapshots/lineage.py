@@ -2,13 +2,15 @@
 
 A restore or a recovery makes a cluster of another id on hosts of the same addresses.  So backups of one id belong
 together, and those of two ids where a member had the same address and the one ended before the other began: of two
-clusters that live side by side, such as in two labs with the same addresses, the backups alternate.
+clusters that live side by side, such as in two labs with the same addresses, the backups alternate.  All of one between
+two neighbours of another is what a restore made that was undone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 from etcdops.snapshots.manifest import Manifest
@@ -33,21 +35,27 @@ class Life:
         """Whether it ended before the other began."""
         return self._last <= other._first
 
+    def interrupts(self, other: Life) -> bool:
+        """Whether all of it was while the other paused: between two of its backups that are neighbours."""
+        pauses = pairwise(map(_moment, reversed(other.manifests)))
+        return any(before < self._first and self._last < after for before, after in pauses)
+
     @property
     def _first(self) -> tuple[object, ...]:
-        return self.manifests[-1].taken, self.manifests[-1].revision
+        return _moment(self.manifests[-1])
 
     @property
     def _last(self) -> tuple[object, ...]:
-        return self.manifests[0].taken, self.manifests[0].revision
+        return _moment(self.manifests[0])
 
 
 def own(manifests: Iterable[Manifest], ours: Collection[str], id_: str = "", *, sure: bool = False) -> list[Manifest]:
     """The backups, newest first, of the cluster whose members have the addresses ``ours``, and now the id ``id_``.
 
     ``manifests``: all of its name; ``id_``: '' where nobody tells.  Where there is but one cluster of the name, all are
-    its own, wherever its members were: enough for a restore on fresh hosts, but not for whoever deletes, so ``sure``
-    asks for the id or an address.  None, where they are of several and nothing tells which it is.
+    its own, wherever its members were; and one that only interrupts another is none: enough for a restore, but not for
+    whoever deletes, so ``sure`` asks for the id, or an address that is no other's.  None, where they are of several and
+    nothing tells which it is.
     """
     lives = _lives(manifests)
     found = [life for life in lives if id_ and life.manifests[0].cluster_id == id_]
@@ -55,6 +63,8 @@ def own(manifests: Iterable[Manifest], ours: Collection[str], id_: str = "", *, 
         lives = [life for life in lives if life.precedes(found[0])]
     else:
         found = [life for life in lives if life.addresses & set(ours)]
+        if not sure:  # the other may be a cluster of which somebody has made but one backup
+            found = [life for life in found if not any(map(life.interrupts, found))]
         if any(a.overlaps(b) for a in found for b in found if a is not b):
             return []
     known = bool(found)
@@ -92,5 +102,9 @@ def _family(seeds: list[Life], lives: Iterable[Life]) -> list[Life]:
     return family
 
 
+def _moment(manifest: Manifest) -> tuple[object, ...]:
+    return manifest.taken, manifest.revision
+
+
 def _age(manifest: Manifest) -> tuple[object, ...]:
-    return manifest.taken, manifest.revision, manifest.name
+    return *_moment(manifest), manifest.name

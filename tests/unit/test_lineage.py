@@ -41,6 +41,13 @@ CASES: dict[str, tuple[str, set[str], str, str]] = {
     "fresh hosts elsewhere, two clusters": (f"a@{HERE}/4 b@{THERE}/3", {ELSEWHERE}, "", ""),
     "two side by side at the same addresses": (f"a@{HERE}/4 b@{HERE}/3 a@{HERE}/2 b@{HERE}/1", {HERE}, "", ""),
     "the same, and the id is known": (f"a@{HERE}/4 b@{HERE}/3 a@{HERE}/2 b@{HERE}/1", {HERE}, "a", "a/2 a/4"),
+    "a restore was undone, and nobody tells the id": (
+        f"a@{HERE}/6 a@{HERE}/5 b@{HERE}/4 b@{HERE}/3 a@{HERE}/2 a@{HERE}/1",
+        {HERE},
+        "",
+        "a/1 a/2 a/5 a/6",
+    ),
+    "undone, and restored again since": (f"a@{HERE}/4 b@{HERE}/3 a@{HERE}/2 c@{HERE}/1", {HERE}, "d", "c/1 a/2 a/4"),
     "a restore was undone": (f"a@{HERE}/4 b@{HERE}/3 a@{HERE}/2", {HERE}, "a", "a/2 a/4"),
     "what began later is no ancestor": (f"a@{HERE}/4 b@{HERE}/3", {HERE}, "a", "a/4"),
     "none": ("", {HERE}, "a", ""),
@@ -52,6 +59,12 @@ def test_own(store: str, ours: set[str], id_: str, expected: str) -> None:
     manifests = taken(store)
     found = own(manifests, ours, id_)
     assert [f"{m.cluster_id}/{(NOW - m.taken) // timedelta(hours=1)}" for m in found] == expected.split()
+
+
+def test_an_undone_restore_is_for_whoever_deletes_a_cluster_beside_this_one() -> None:
+    manifests = taken(f"a@{HERE}/4 b@{HERE}/3 a@{HERE}/2")
+    assert own(manifests, {HERE}, sure=True) == []
+    assert [m.cluster_id for m in own(manifests, {HERE}, "a", sure=True)] == ["a", "a"]
 
 
 def test_whoever_deletes_has_to_be_told_by_an_id_or_an_address() -> None:

@@ -135,6 +135,22 @@ def test_nothing_tells_which_of_two_clusters_is_meant(run: Run, capsys: pytest.C
     assert [line.split("  ")[0] for line in printed(capsys)] == [second.name, first.name, "nothing to do"]
 
 
+def test_after_a_restore_that_was_undone(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a backup fell in between.  Whoever deletes has to know the id, as `inv backup` does."""
+    oldest, old, undone, new = (
+        store(run, hours, cluster_id=id_, members=at("192.0.2.1"))
+        for hours, id_ in ((7, "a"), (5, "a"), (3, "b"), (1, "a"))
+    )
+    steps.verify(run, "latest")
+    out, err = capsys.readouterr()
+    assert (out.startswith(f"{new.name}: proven: "), err) == (True, "==> Prove latest\n")
+    steps.prune(run)
+    words = "stays: one of several clusters of this name, and nothing tells which is this one"
+    assert printed(capsys) == [f"{each.name}  {words}" for each in (new, undone, old, oldest)] + ["nothing to do"]
+    assert list(steps.prune_store(run, FolderStore(run.config.resolve("store")), "a")) == [oldest.name, old.name]
+    assert names(run) == sorted(f"{each.name}.{kind}" for each in (undone, new) for kind in ("db", "json"))
+
+
 def test_whoever_has_no_backup_deletes_no_other_clusters(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """One name, one store, other addresses: `latest` may take it for its own after a loss of all hosts, prune not."""
     older, newer = (store(run, hours, cluster_id="a", members=at("198.51.100.1")) for hours in (5, 3))
