@@ -56,8 +56,15 @@ if [ "$how" = again ]; then
         }
     fi
 fi
-flock -n 8 || { echo busy && flock -w "$wait" 8; } ||
-    { echo "a command of an earlier run still runs here, and may for as long as its time is" >&2 && exit 1; }
+flock -n 8 || { echo busy && flock -w "$wait" 8; } || {
+    exec 8>&-
+    pids=
+    for file in /proc/[0-9]*/fd/8; do # of fence.sh, and so of all that the command has started
+        [ "$(readlink "$file")" != "$PWD/work" ] || pids="$pids $(echo "$file" | cut -d / -f 3)"
+    done
+    echo "a command of an earlier run still runs here, and may for as long as its time is${pids:+: kill$pids there ends it}" >&2
+    exit 1
+}
 printf '%s\t%s\t%s\t%s\n' "$run" "$$" "$since" "$about" >owner.new && mv -f owner.new owner || exit 1
 exec 8>&-
 echo taken

@@ -437,6 +437,26 @@ def test_what_an_earlier_run_left_running_is_waited_for(machines: dict[str, Mach
     assert said == ["waiting: on etcd02 a command of an earlier run still runs"]
 
 
+def test_what_does_not_end_is_named(machines: dict[str, Machine], run: Make) -> None:
+    first = run("A")
+    first.take()
+    text = machines["etcd02"].script(f"{first.lock.fence}\nsleep 600 & echo $$ $!; wait")
+    left = subprocess.Popen(["sh", "-c", text], stdout=subprocess.PIPE, text=True)
+    assert left.stdout
+    shell, child = left.stdout.readline().split()
+    first.lock.release()
+    try:
+        second = run("B", linger=0.5)
+        found = second.lock.take(cast(Fleet, second), list(second.of))
+        said, _, pids = found["etcd02"].message.partition(": kill ")
+        assert said == "a command of an earlier run still runs here, and may for as long as its time is"
+        assert sorted(pids.removesuffix(" there ends it").split()) == sorted([shell, child])
+    finally:
+        for pid in (shell, child):
+            os.kill(int(pid), signal.SIGTERM)
+        left.wait()
+
+
 def test_what_was_taken_already_does_not_expire_meanwhile(
     machines: dict[str, Machine], run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
