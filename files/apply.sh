@@ -81,7 +81,10 @@ parents=
 for path in $staged; do
     old=
     case $path in
-    /opt/etcd/[0-9]*) [ ! -d "$path" ] || old=$path.etcdops-old ;; # from another archive, or one that was cut short
+    /opt/etcd/[0-9]*)
+        rm -rf -- "$path.etcdops-old" # of a run that was killed here
+        [ ! -d "$path" ] || old=$path.etcdops-old # from another archive, or one that was cut short
+        ;;
     esac
     [ -z "$old" ] || mv -T -- "$path" "$old"
     mv -fT -- "$path.etcdops-new" "$path"

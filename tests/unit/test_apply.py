@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import subprocess
@@ -103,6 +104,29 @@ def test_the_release_follows_and_tar_is_content(size: int, tmp_path: Path) -> No
     assert max(map(len, parts)) <= 1 << 18
     assert told[-1] == (size, size)
     assert sorted(told) == told
+
+
+@pytest.mark.parametrize("left", [("3.6.16.etcdops-old",), ("3.6.16", "3.6.16.etcdops-old")], ids=["before", "after"])
+def test_a_release_of_another_archive_where_a_run_was_killed_as_it_changed_it(
+    tmp_path: Path, left: tuple[str, ...]
+) -> None:
+    """Before, or after, the new one had its name."""
+    releases, top = tmp_path / "opt/etcd", tmp_path / "etcd-v3.6.16-linux-amd64"
+    for folder in (top, *(releases / name for name in left)):
+        folder.mkdir(parents=True)
+        for program in ("etcd", "etcdctl", "etcdutl"):
+            (folder / program).write_text(f"#!/bin/sh\necho etcd Version: 3.6.16 # {folder.name}\n")
+    parcel = tmp_path / "etcd.tar.gz"
+    subprocess.run(["tar", "-czf", parcel, "-C", tmp_path, top.name], check=True)
+    digest = hashlib.sha256(parcel.read_bytes()).hexdigest()
+    made = Archive("3.6.16", "amd64", parcel, digest, parcel.stat().st_size)
+    stream = b"".join(_stream(changes(Release("3.6.16")), made, "3.6.16", None))
+    script = layout.script("apply").replace("/opt", f"{tmp_path}/opt")
+    done = subprocess.run(["sh", "-c", script], input=stream, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [path.name for path in releases.iterdir()] == ["3.6.16"]
+    assert (releases / "3.6.16/etcd").read_text() == (top / "etcd").read_text()
+    assert (releases / "3.6.16/archive.sha256").read_text() == f"{digest}\n"
 
 
 def test_the_archive_stays_here_when_no_release_is_wanted(tmp_path: Path) -> None:
