@@ -12,7 +12,7 @@ from typing import Any
 from etcdops.config import S3Section
 from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.snapshots.extras import missing
-from etcdops.snapshots.manifest import Manifest
+from etcdops.snapshots.manifest import FILE, Manifest
 from etcdops.snapshots.store import CHUNK, Progress, chunks_of, receive, sort_out, unclaimed, whole
 
 PART = 8 << 20  # bytes: S3 takes no part below 5 MiB, but the last
@@ -24,7 +24,12 @@ ATTEMPTS = 3  # of each request, with a growing pause between
 # What servers call it; the words differ from one to the other.
 STRANGER = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "XAdminUserNotFound", "ExpiredToken", "InvalidToken"}
 FORBIDDEN = {"AccessDenied", "AllAccessDisabled", "403", "Forbidden"}
+TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}
 ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+
+
+class Taken(OpsError):
+    """Another run, of another machine, has stored a backup of this name since we looked."""
 
 
 class S3Store:
@@ -51,22 +56,13 @@ class S3Store:
         return found
 
     def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
-        manifest = unclaimed(manifest, self._is_there)
-        document = f"{manifest.name}.json"
+        manifest = unclaimed(manifest, self._is_taken)
         try:
-            if not self._upload(manifest.file, whole(chunks_of(source), manifest, progress), manifest.stored_size):
-                self._prove(manifest.file, manifest.stored_sha256)
-            data = manifest.dump()
-            digest = hashlib.sha256(data)
-            with self._doing():
-                key = self._prefix + document
-                self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ChecksumSHA256=_text(digest.digest()))
-            self._prove(document, digest.hexdigest())
-        except BaseException:
-            with suppress(OpsError):
-                self.remove(manifest)
-            raise
-        return manifest
+            return self._add(source, manifest, progress)
+        except Taken:
+            other = manifest.name
+            moved = unclaimed(manifest, lambda each: each.name == other or self._is_taken(each))
+            return self._add(source, moved, progress)
 
     def fetch(self, manifest: Manifest, target: Path, progress: Progress) -> None:
         receive(self._chunks(manifest.file), manifest, target, progress)
@@ -80,40 +76,74 @@ class S3Store:
         """Close the connections."""
         self._client.close()
 
-    def _is_there(self, name: str) -> bool:
-        """Asked of the list: a HEAD request needs the same right, and its refusals have no words."""
-        key = self._prefix + name
-        with self._doing():
-            found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1).get("Contents", [])
-        return any(each["Key"] == key for each in found)
+    def _add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
+        """``Taken`` where another run was the first.  What is removed where this fails is our own, and no other's."""
+        document = f"{manifest.name}.json"
+        checked = self._upload(manifest, whole(chunks_of(source), manifest, progress))
+        try:
+            if not checked:
+                self._prove(manifest.file, manifest.stored_sha256)
+            data = manifest.dump()
+            digest = hashlib.sha256(data)
+            with self._doing():
+                key = self._prefix + document
+                self._client.put_object(Bucket=self._bucket, Key=key, Body=data, ChecksumSHA256=_text(digest.digest()))
+            self._prove(document, digest.hexdigest())
+        except BaseException:
+            with suppress(OpsError):
+                self.remove(manifest)
+            raise
+        return manifest
 
-    def _upload(self, name: str, chunks: Iterable[bytes], size: int) -> bool:
+    def _is_taken(self, manifest: Manifest) -> bool:
+        """Asked of the list: a HEAD request needs the same right, and its refusals have no words."""
+        key = f"{self._prefix}{manifest.name}."
+        with self._doing():
+            found = self._client.list_objects_v2(Bucket=self._bucket, Prefix=key).get("Contents", [])
+        return any(FILE.fullmatch(each["Key"].removeprefix(self._prefix)) for each in found)
+
+    def _upload(self, manifest: Manifest, chunks: Iterable[bytes]) -> bool:
         """Send the object in parts, each with its SHA-256; whether the server has checked them all.
 
         One that has answers with the sum of the sums (S3: "checksum of checksums"); others pass over them in silence.
+        ``Taken`` where its name is another run's by then.
         """
-        where = {"Bucket": self._bucket, "Key": self._prefix + name}
+        where = {"Bucket": self._bucket, "Key": self._prefix + manifest.file}
         with self._doing():
             upload = self._client.create_multipart_upload(**where, ChecksumAlgorithm="SHA256")
         where["UploadId"] = upload["UploadId"]
         sums: list[bytes] = []
         parts: list[dict[str, Any]] = []
         try:
-            for body in pieces(chunks, part_size(size)):
+            for body in pieces(chunks, part_size(manifest.stored_size)):
                 sums.append(hashlib.sha256(body).digest())
                 sent = {"PartNumber": len(sums), "ChecksumSHA256": _text(sums[-1])}
                 with self._doing():
                     answer = self._client.upload_part(**where, **sent, Body=body)
                 checked = answer.get("ChecksumSHA256") == sent["ChecksumSHA256"]
                 parts.append({"ETag": answer["ETag"], **(sent if checked else {"PartNumber": len(sums)})})
-            with self._doing():
-                done = self._client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+            if self._is_taken(manifest):  # not every server knows the condition
+                raise Taken(f"{self.where}/{manifest.name}: another run has stored it", hint=AGAIN)
+            done = self._complete(**where, MultipartUpload={"Parts": parts})
         except BaseException:
             with suppress(OpsError), self._doing():  # parts of an unfinished upload are invisible, and cost money
                 self._client.abort_multipart_upload(**where)
             raise
         said = str(done.get("ChecksumSHA256", "")).partition("-")[0]
         return said == _text(hashlib.sha256(b"".join(sums)).digest())
+
+    def _complete(self, **upload: Any) -> dict[str, Any]:
+        """Make the object of its parts, where none has its name; ``Taken`` else."""
+        from botocore.exceptions import ClientError
+
+        with self._doing():
+            try:
+                done: dict[str, Any] = self._client.complete_multipart_upload(**upload, IfNoneMatch="*")
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") != "NotImplemented":
+                    raise
+                done = self._client.complete_multipart_upload(**upload)
+        return done
 
     def _prove(self, name: str, sha256: str) -> None:
         """``OpsError`` unless the server gives back what it was given."""
@@ -162,8 +192,10 @@ class S3Store:
             return OpsError(f"{self.where}: the credentials do not allow this: {code}", hint=hint)
         if code in ELSEWHERE:
             return UsageError(f"{self.where}: the bucket is in another region", hint="set backup.s3.region")
+        if code in TAKEN:
+            return Taken(f"{self.where}: another run has stored a backup of this name: {code}", hint=AGAIN)
         if code == "BadDigest":
-            return OpsError(f"{self.where}: the data was damaged on its way: {_line(words)}", hint="run the same again")
+            return OpsError(f"{self.where}: the data was damaged on its way: {_line(words)}", hint=AGAIN)
         if code == "RequestTimeTooSkewed":
             return OpsError(f"{self.where}: the clock here or there is wrong", hint="set it: timedatectl")
         return OpsError(f"{self.where}: the server says {code}: {_line(words)}", hint="see the server's log")
@@ -191,6 +223,7 @@ class S3Store:
         return UsageError(f"{self.where}: {_line(error)}", hint="see backup.s3 in config.yaml, and ~/.aws/config")
 
 
+AGAIN = "run the same again"
 CREDENTIALS = "boto3 looks in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then in ~/.aws/credentials (AWS_PROFILE)"
 
 

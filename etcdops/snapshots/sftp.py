@@ -24,7 +24,10 @@ ABANDONED = 24 * 3600.0  # seconds until an unfinished file counts as a killed r
 
 
 class SftpStore:
-    """A folder there, its owner's alone if we make it.  A file is written as NAME.part, proven, and renamed."""
+    """A folder there, its owner's alone if we make it.  A file is written as NAME.part, proven, and renamed.
+
+    The manifest is written first and renamed last: while it waits, its name is this run's, from whatever machine.
+    """
 
     def __init__(self, section: SftpSection, ssh: SshSection, resolve: Callable[[str], Path]) -> None:
         self.where = f"sftp://{section.host}/{section.path.lstrip('/')}"
@@ -44,20 +47,19 @@ class SftpStore:
         with self._open() as sftp:
             sftp.make_folder(self._section.path)
             listed = sftp.listing(self._section.path)
-            manifest = unclaimed(manifest, listed.__contains__)
-            target, document = self._path(manifest.file), self._path(f"{manifest.name}.json")
             for name, file in listed.items():
                 ours = name.endswith(".part") and FILE.fullmatch(name.removesuffix(".part"))
                 if ours and file.written < time.time() - ABANDONED:
                     sftp.remove(self._path(name))
+            manifest = unclaimed(manifest, lambda each: not self._claim(sftp, each))
+            target, document = self._path(manifest.file), self._path(f"{manifest.name}.json")
             try:
                 self._put(sftp, target, whole(chunks_of(source), manifest, progress), manifest.stored_sha256)
-                data = manifest.dump()
-                self._put(sftp, document, iter([data]), _sha256(data))
+                self._settle(sftp, document, _sha256(manifest.dump()))
             except BaseException:
                 with suppress(OpsError):
-                    sftp.remove(document)
-                    sftp.remove(target)
+                    for path in (document, target, f"{document}.part"):
+                        sftp.remove(path)
                 raise
         return manifest
 
@@ -91,17 +93,37 @@ class SftpStore:
             hint = f"{error.hint}; backup.sftp in config.yaml names host, port, user and path".removeprefix("; ")
             raise type(error)(error.message, hint=hint, host=section.host) from None
 
+    def _claim(self, sftp: Sftp, manifest: Manifest) -> bool:
+        """Take the name of ``manifest`` by what is to be its document; whether it was free."""
+        name = f"{manifest.name}.json"
+        part = self._path(f"{name}.part")
+        try:
+            sftp.write(part, iter([manifest.dump()]))
+        except HostError:  # servers say "Failure", and no more, where it is there already
+            if f"{name}.part" in sftp.listing(self._section.path):
+                return False
+            raise
+        if name in sftp.listing(self._section.path):  # whoever waited so, too, may have come to its end meanwhile
+            sftp.remove(part)
+            return False
+        return True
+
     def _put(self, sftp: Sftp, path: str, chunks: Iterator[bytes], sha256: str) -> None:
         part = f"{path}.part"
         try:
+            sftp.remove(part)  # a killed run's
             sftp.write(part, chunks)
-            if not sftp.is_sha256(part, sha256):
-                raise HostError(f"{path}: gives back other bytes than were written", hint="look at that disk")
-            sftp.rename(part, path)
+            self._settle(sftp, path, sha256)
         except BaseException:
             with suppress(OpsError):
                 sftp.remove(part)
             raise
+
+    def _settle(self, sftp: Sftp, path: str, sha256: str) -> None:
+        """Prove what waits, and give it its name."""
+        if not sftp.is_sha256(f"{path}.part", sha256):
+            raise HostError(f"{path}: gives back other bytes than were written", hint="look at that disk")
+        sftp.rename(f"{path}.part", path)
 
     def _read(self, name: str) -> bytes:
         with self._open() as sftp:

@@ -92,14 +92,14 @@ def _checked(name: str, files: Mapping[str, int], read: Callable[[str], bytes]) 
     return manifest
 
 
-def unclaimed(manifest: Manifest, is_there: Callable[[str], bool]) -> Manifest:
+def unclaimed(manifest: Manifest, is_taken: Callable[[Manifest], bool]) -> Manifest:
     """``manifest`` under a name that is free: names have seconds, so of two backups in one the later moves on by one.
 
-    ``is_there`` says whether the store has a file of that name.
+    ``is_taken`` says whether the name of a manifest is another backup's.
     """
     for second in range(CROWD):
         moved = manifest.model_copy(update={"taken": manifest.taken + timedelta(seconds=second)})
-        if not is_there(f"{moved.name}.json"):
+        if not is_taken(moved):
             return moved
     raise OpsError(f"{manifest.name}: this name and those of the {CROWD} seconds from there on are taken")
 
@@ -185,7 +185,7 @@ class FolderStore:
         atomic.private_folder(self._folder)
         with atomic.locked(self._folder):
             self._tidy()
-            manifest = unclaimed(manifest, lambda name: (self._folder / name).exists())
+            manifest = unclaimed(manifest, lambda each: self._files(each)[1].exists())
             target, document = self._files(manifest)
             try:
                 self._take(source, manifest, _part(target), progress)

@@ -139,9 +139,8 @@ class Sftp:
     def write(self, path: str, chunks: Iterable[bytes]) -> None:
         """Make ``path`` (0600 from the start) of ``chunks``, and have it on the disk where the server can say so.
 
-        What is called so is removed before, and what was written of it where this fails.
+        ``HostError`` where something is called so; what was written is removed where this fails.
         """
-        self.remove(path)
         with self._doing(path):
             handle = self._open(path, SFTP_FLAG_WRITE | SFTP_FLAG_CREATE | SFTP_FLAG_EXCL)
         try:

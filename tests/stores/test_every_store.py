@@ -13,6 +13,7 @@ from etcdops.errors import OpsError
 from tests.stores.snapshot import TAKEN, make, quiet
 
 if TYPE_CHECKING:
+    from etcdops.snapshots.manifest import Manifest
     from tests.stores.conftest import Place
 
 STRANGERS = ("README", "prod.db", "dump-20261122.sql", "prod-20261122T194924Z-r7.db.bak", "notes.json")
@@ -110,6 +111,41 @@ def test_nothing_is_overwritten(place: Place, tmp_path: Path) -> None:
     assert {name: (place.folder / name).read_bytes() for name in before} == before
     assert place.store.manifests() == [second, first]
     assert second.taken - first.taken == timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("place", ["sftp", "sftp-only", "age-sftp"], indirect=True)
+def test_two_machines_in_the_same_second(place: Place, tmp_path: Path) -> None:
+    """Of one revision, so of one name; each from another member, so of other bytes.  A folder has its lock."""
+    mine, theirs = make(tmp_path / "mine", 20_000_003), make(tmp_path / "theirs", 300_001, member="etcd02")
+    added: list[Manifest] = []
+
+    def meanwhile(name: str, done: int, total: int) -> None:
+        if not added and done > 10_000_000:
+            added.append(theirs)  # not once more, by its own progress
+            added[:] = [place.store.add(tmp_path / "theirs", theirs, quiet)]
+
+    added.append(place.store.add(tmp_path / "mine", mine, meanwhile))
+    assert place.store.manifests() == sorted(added, key=lambda each: each.taken, reverse=True)
+    assert {each.taken - TAKEN for each in added} == {timedelta(0), timedelta(seconds=1)}
+    assert len(names(place)) == 4
+    for source, each in zip(("theirs", "mine"), added, strict=True):
+        place.store.fetch(each, tmp_path / "target", quiet)
+        assert (tmp_path / "target").read_bytes() == (tmp_path / source).read_bytes()
+
+
+@pytest.mark.parametrize("place", ["sftp"], indirect=True)
+def test_who_fails_takes_nothing_of_the_others_along(place: Place, tmp_path: Path) -> None:
+    mine, theirs = make(tmp_path / "mine"), make(tmp_path / "theirs", 100, member="etcd02")
+    added: list[Manifest] = []
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        added.append(place.store.add(tmp_path / "theirs", theirs, quiet))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        place.store.add(tmp_path / "mine", mine, interrupt)
+    assert place.store.manifests() == added
+    assert names(place) == {added[0].file, f"{added[0].name}.json"}
 
 
 def test_ctrl_c_leaves_nothing_half_written(place: Place, tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from etcdops.config import S3Section
 from etcdops.errors import HostError, OpsError, UsageError
 from etcdops.snapshots import s3 as module
+from etcdops.snapshots.manifest import Manifest
 from etcdops.snapshots.s3 import S3Store, part_size, pieces
+from etcdops.snapshots.store import FolderStore
 from tests.ssh.conftest import free_port
 from tests.stores.conftest import KEY, SECRET
 from tests.stores.snapshot import make, quiet
@@ -141,6 +145,66 @@ def test_what_the_server_has_checked_is_not_read_back(
     store.add(tmp_path / "source", manifest, quiet)
     assert len(sums) == 3
     assert reads == [f"{manifest.name}.json"]
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["seen in the list", "refused by the condition"])
+def test_two_machines_in_the_same_second(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """The other one writes to the server's folder; rclone knows no conditions, so it is Amazon's answer."""
+    store, other = S3Store(s3.section()), FolderStore(s3.bucket)
+    mine, theirs = make(tmp_path / "mine"), make(tmp_path / "theirs", 100, member="etcd02")
+    added: list[Manifest] = []
+
+    def meanwhile(name: str = "", done: int = 0, total: int = 0) -> None:
+        if not added:
+            added.append(other.add(tmp_path / "theirs", theirs, quiet))
+
+    complete = store._client.complete_multipart_upload
+
+    def conditional(IfNoneMatch: str, **arguments: Any) -> Any:
+        assert IfNoneMatch == "*"
+        meanwhile()
+        if (s3.bucket / arguments["Key"]).exists():
+            raise ClientError({"Error": {"Code": "PreconditionFailed"}}, "CompleteMultipartUpload")
+        return complete(**arguments)
+
+    monkeypatch.setattr(store._client, "complete_multipart_upload", conditional)
+    second = store.add(tmp_path / "mine", mine, quiet if late else meanwhile)
+    assert second.taken - mine.taken == timedelta(seconds=1)
+    assert (store.manifests(), store.damaged) == ([second, *added], [])
+    for source, each in (("mine", second), ("theirs", added[0])):
+        store.fetch(each, tmp_path / "target", quiet)
+        assert (tmp_path / "target").read_bytes() == (tmp_path / source).read_bytes()
+
+
+def test_who_fails_takes_nothing_of_anothers_along(s3: S3Server, tmp_path: Path) -> None:
+    store, other = S3Store(s3.section()), FolderStore(s3.bucket)
+    mine, theirs = make(tmp_path / "mine"), make(tmp_path / "theirs", 100, member="etcd02")
+    added: list[Manifest] = []
+
+    def interrupt(name: str, done: int, total: int) -> None:
+        added.append(other.add(tmp_path / "theirs", theirs, quiet))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.add(tmp_path / "mine", mine, interrupt)
+    assert (store.manifests(), store.damaged) == (added, [])
+
+
+def test_a_server_that_refuses_conditions(s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = S3Store(s3.section())
+    complete = store._client.complete_multipart_upload
+
+    def refuse(**arguments: Any) -> Any:
+        if "IfNoneMatch" in arguments:
+            raise ClientError({"Error": {"Code": "NotImplemented"}}, "CompleteMultipartUpload")
+        return complete(**arguments)
+
+    monkeypatch.setattr(store._client, "complete_multipart_upload", refuse)
+    manifest = make(tmp_path / "source", 100)
+    store.add(tmp_path / "source", manifest, quiet)
+    assert store.manifests() == [manifest]
 
 
 def test_a_copy_of_a_manifest_under_another_name_is_in_nobodys_way(s3: S3Server, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,9 +181,10 @@ def test_the_connection_breaks_in_the_middle(ground: Ground, tmp_path: Path, han
     error = refused(lambda: store.add(tmp_path / "source", manifest, cut))
     assert "the connection was lost" in error.message
     assert store.manifests() == store.damaged == []
-    store.add(tmp_path / "source", manifest, quiet)
-    assert store.manifests() == [manifest]
-    refused(lambda: store.fetch(manifest, tmp_path / "target", cut))
+    stored = store.add(tmp_path / "source", manifest, quiet)
+    assert stored.taken - manifest.taken == timedelta(seconds=1)  # what was left has the name
+    assert store.manifests() == [stored]
+    refused(lambda: store.fetch(stored, tmp_path / "target", cut))
     assert not (tmp_path / "target").exists()
     store.close()
 
