@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
-from etcdops import gate, guards, layout, restoration
-from etcdops.errors import OpsError, Refused
+from etcdops import guards, layout, restoration
+from etcdops.errors import OpsError, Refused, Unhealthy
 from etcdops.facts import gather
 from etcdops.run import Run
 from etcdops.schedule import span
@@ -27,17 +27,15 @@ BACK = "the old data was being put back and etcd started (where it is back alrea
 def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") -> None:
     """Replace what the cluster holds by the snapshot ``which``: a file, the name of a backup, or 'latest'."""
     began = time.monotonic()
-    cluster, completed = _complete(run, look(run))
+    cluster = look(run)
+    completed = _complete(run, *(_ended(cluster) or _recorded(run, cluster)))
+    if completed and run.dry_run:
+        return
     with open_store(run.config) as store, stores.workspace(run.config.resolve(run.config.backup.dir)) as work:
         run.ui.step(f"Prove {which}")
         source, stored = sources.find(run, store, which, work, raw=raw, id_=cluster.id)
-        if completed.endswith(source.proof.sha256[:8]) and _is_healthy(run, cluster):
-            run.ui.result(f"restore {completed} had been cut short at its very end; it is complete now")
-            return
-        if cluster.unfinished and _has_ended(run, cluster, source):
-            if not run.dry_run:
-                complete(run, cluster.unfinished, run.names)
-            run.ui.result(f"restore {cluster.unfinished} had been cut short at its very end; it is complete now")
+        if completed:  # clients may have written to it for hours: only who is told of it may give that up
+            _stands(run, completed, source)
             return
         unfit = fit.findings(run.config, source.proof, source.manifest, of_cluster)
         guards.refuse([*findings(run, cluster), *_outsiders(run, cluster), *unfit])
@@ -71,13 +69,10 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
 
 def undo(run: Run) -> None:
     """Put the old data back where a restore was cut short, and start what had been running."""
-    cluster, completed = _complete(run, look(run))
-    ended, names = _ended(cluster)
-    if ended:  # a dry run has left it
-        run.decided([f"{name}  set the data aside for good that restore {ended} has replaced" for name in names])
-        return
-    if completed:
-        run.ui.result(f"restore {completed} had come to its end, and is complete now; there is no way back from there")
+    cluster = look(run)
+    if _complete(run, *_ended(cluster)):
+        if not run.dry_run:
+            run.ui.result("there is no way back from there")
         return
     if not cluster.unfinished:
         down = [name for name, fact in cluster.facts.items() if fact.has_data and not fact.is_running]
@@ -138,39 +133,53 @@ def _answers(host: Host, urls: Sequence[str]) -> bool:
     return host.client(script, ",".join(urls), check=False).rc == 0
 
 
-def _has_ended(run: Run, cluster: Cluster, source: Source) -> bool:
-    """Whether a restore of this very snapshot was cut short after all that matters."""
-    return (
-        cluster.unfinished.endswith(source.proof.sha256[:8])
-        and not any(side.barred for side in cluster.sides.values())
-        and _is_healthy(run, cluster)
-        and all(fact.identity for fact in cluster.facts.values())
-    )
+def _complete(run: Run, id_: str = "", names: Sequence[str] = ()) -> str:
+    """Finish restore ``id_``, which was cut short after its good end, on ``names``: its id, or '' if there is none."""
+    what = f"set the data aside for good that restore {id_} has replaced"
+    if id_ and not run.decided(f"{name}  {what}" for name in names):
+        complete(run, id_, names)
+        run.ui.result(f"restore {id_} had been cut short at its very end; it is complete now")
+    return id_
 
 
-def _is_healthy(run: Run, cluster: Cluster) -> bool:
-    return bool(gate.judge(run.config, {name: fact.view for name, fact in cluster.facts.items()}))
+def _ended(cluster: Cluster) -> tuple[str, list[str]] | tuple[()]:
+    """The restore that was cut short after its good end, and the hosts where that is to be completed; () for none.
 
-
-def _complete(run: Run, cluster: Cluster) -> tuple[Cluster, str]:
-    """Finish a restore that was cut short after its good end: there is no way back from there.
-
-    The cluster as it is then, and the id of that restore or ''.
+    There is no way back from there.
     """
-    id_, names = _ended(cluster)
-    if not id_ or run.dry_run:
-        return cluster, ""
-    complete(run, id_, names)
-    return look(run), id_
-
-
-def _ended(cluster: Cluster) -> tuple[str, list[str]]:
-    """The restore that was cut short after its good end, and the hosts where that is to be completed; '' for none."""
     for id_ in {id_ for side in cluster.sides.values() for id_ in (*side.aside, *side.sealed)}:
         names = [name for name, side in cluster.sides.items() if id_ in side.swapped + side.sealed]
         if names:
             return id_, names
-    return "", []
+    return ()
+
+
+def _recorded(run: Run, cluster: Cluster) -> tuple[str, list[str]] | tuple[()]:
+    """The same for one that was cut short just before: every member had been recorded, hence the new cluster checked.
+
+    ``Unhealthy`` where it does not serve: what clients have written to it is not given up for a member that is slow.
+    """
+    id_ = cluster.unfinished
+    there = all(id_ in side.swapped and not side.barred for side in cluster.sides.values())
+    if not (id_ and there and all(fact.identity for fact in cluster.facts.values())):
+        return ()
+    _await(run, f"inv status; once every member serves, the same again completes restore {id_}; or inv restore-undo")
+    return id_, run.names
+
+
+def _stands(run: Run, completed: str, source: Source) -> None:
+    """Whether restore ``completed`` is what was asked for, and serves."""
+    if not completed.endswith(source.proof.sha256[:8]):
+        raise Refused(f"{source.name} is another snapshot, and was not restored", hint="the same again restores it")
+    _await(run, "inv status; the same again would restore it once more, without what was written since")
+
+
+def _await(run: Run, hint: str) -> None:
+    """Until every member can commit: one may be starting still, and alarms come with the data."""
+    try:
+        wait(run, run.names)
+    except Unhealthy as error:
+        raise Unhealthy(error.message, hint=hint) from None
 
 
 def _show(run: Run, cluster: Cluster, source: Source) -> None:

@@ -590,6 +590,34 @@ def test_killed_and_run_again_or_undone(ours: Project, hosts: Hosts, moment: str
     is_restored(ours, then, now)
 
 
+@pytest.mark.chaos
+def test_completed_while_a_member_is_down_nothing_is_restored_once_more(ours: Project, hosts: Hosts) -> None:
+    """What clients have written since stays, with the same snapshot and with another one."""
+    name, _, _ = backup(ours)
+    killed(ours, name, "setting aside")
+    ours.etcdctl("etcd01", f"put {kept.PREFIX}since yes")
+    there = kept.keys(ours, "etcd01")
+    hosts.sh("etcd03", "systemctl stop etcd")
+    limit = ours.config["ssh"].get("command_timeout", 120)
+    ours.config["ssh"]["command_timeout"] = 20
+    ours.write()
+    done = restore(ours, name).failed(5, "etcd03: ", "the same again would restore it once more")
+    ours.config["ssh"]["command_timeout"] = limit
+    ours.write()
+    assert "it is complete now" in done.stdout
+    hosts.sh("etcd03", "systemctl start etcd")
+    nothing_staged(hosts)
+    ours.inv("health").ok()
+    assert kept.keys(ours, "etcd03") == there
+    killed(ours, name, "setting aside")
+    ours.etcdctl("etcd01", f"put {kept.PREFIX}since yes")
+    other = ours.inv("backup", "--json").ok().json()["name"]
+    there = kept.keys(ours, "etcd01")
+    restore(ours, "latest").failed(3, f"{other} is another snapshot", "the same again restores it")
+    nothing_staged(hosts)
+    assert kept.keys(ours, "etcd03") == there
+
+
 RUNNING = "pgrep -f '^timeout -k 5 '; true"
 
 
