@@ -92,6 +92,7 @@ def recover(run: Run) -> None:
         f"what {', '.join(survivors)} {'holds' if len(survivors) == 1 else 'hold'}",
         answer=run.config.cluster.name,
     )
+    _same(hosts, _look(run))
     try:
         with (
             open_store(run.config) as store,
@@ -101,6 +102,7 @@ def recover(run: Run) -> None:
             delivery.issue(part)
             exchange = Exchange.plan(part, Cluster(part.fleet.all(gather), hosts.sides), source)
             exchange.prepare()
+            _still_lost(run, exchange, list(hosts.lost))
             exchange.swap()
     except BaseException:
         with run.unbroken("the survivors were being put back"):
@@ -132,6 +134,21 @@ def _look(run: Run) -> Look:
     return Look(
         {name: facts for name, (facts, _) in found.items()}, {name: side for name, (_, side) in found.items()}, lost
     )
+
+
+def _same(asked: Look, now: Look) -> None:
+    """``Refused`` where somebody has come back while the question stood: it was about other hosts."""
+    if now.healthy or now.survivors != asked.survivors or list(now.facts) != list(asked.facts):
+        raise Refused("the hosts are not as they were when you were asked", hint="inv status; then inv recover again")
+
+
+def _still_lost(run: Run, exchange: Exchange, lost: Sequence[str]) -> None:
+    """``Refused`` where one answers now, which may serve as the old cluster: saving and sending may have taken long."""
+    found = run.fleet.map(lambda host: host.open(), lost)
+    back = [name for name, each in found.items() if not isinstance(each, Unreachable)]
+    if back:
+        exchange.discard()
+        raise Refused(f"{', '.join(back)} answers again, and may have its data", hint="inv status")
 
 
 def _finish(run: Run, part: Run, hosts: Look) -> bool:
