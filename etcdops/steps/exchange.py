@@ -274,9 +274,14 @@ def _alarms(view: View) -> Sequence[str]:
     return [error for error in view.status.errors if error.startswith("alarm ")] if view.status else ()
 
 
-def put_back(run: Run, id_: str) -> None:
-    """Undo restore ``id_`` on every host: the old data and configuration back, no etcd running or barred."""
-    run.fleet.all(lambda host: restoration.undo(host, id_))
+def put_back(run: Run, id_: str) -> tuple[list[str], list[OpsError]]:
+    """Undo restore ``id_`` on every host: the old data and configuration back, no etcd running or barred.
+
+    The hosts where that is so, and what failed on the others: who has stopped a cluster does not leave it at that.
+    """
+    undone = run.fleet.map(lambda host: restoration.undo(host, id_))
+    failed = [each for each in undone.values() if isinstance(each, OpsError)]
+    return [name for name, each in undone.items() if not isinstance(each, OpsError)], failed
 
 
 def complete(run: Run, id_: str, names: Sequence[str]) -> None:

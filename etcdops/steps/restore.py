@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from etcdops import guards, layout, restoration
-from etcdops.errors import OpsError, Refused, Unhealthy
+from etcdops.errors import HostsFailed, OpsError, Refused, Unhealthy
 from etcdops.facts import gather
 from etcdops.run import Run
 from etcdops.schedule import span
@@ -49,12 +49,9 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             if not any(side.barred for side in cluster.sides.values()):
                 rescue(run, cluster, store, work)  # clients may have written to what it had brought
                 stored = store.manifests()
-            with run.unbroken(BACK):
-                put_back(run, cluster.unfinished)
-                try:  # what goes wrong from here on is to find the old cluster up again
-                    _revive(run)
-                except OpsError as error:
-                    run.ui.warn(f"{error}; its data is set aside on its host all the same")
+            _, trouble = _return(run, cluster.unfinished)
+            if trouble:
+                run.ui.warn(f"{trouble}; its data is set aside on its host all the same")
             cluster = look(run)
         delivery.issue(run)
         own = (each for each in stored if each.cluster == run.config.cluster.name)
@@ -83,9 +80,9 @@ def undo(run: Run) -> None:
     served = not any(side.barred for side in cluster.sides.values())
     newer = "; what has been written since is set aside on each host" if served else ""
     run.confirm(f"The data comes back that restore {cluster.unfinished} had replaced{newer}")
-    with run.unbroken(BACK):  # once it is back, nothing on the hosts says that their etcd is to be started
-        put_back(run, cluster.unfinished)
-        names = _revive(run)
+    names, trouble = _return(run, cluster.unfinished)
+    if trouble:
+        raise trouble
     run.ui.result(f"the old data is back: {len(names)} members healthy" if names else "the old state is back")
 
 
@@ -96,9 +93,30 @@ def _back(cluster: Cluster) -> Iterator[str]:
             yield f"{name}  put the data back that restore {side.unfinished} had replaced"
 
 
-def _revive(run: Run) -> list[str]:
-    """Start every member that has data: those members."""
-    names = [name for name, fact in run.fleet.all(gather).items() if fact.has_data]
+def _return(run: Run, id_: str) -> tuple[list[str], OpsError | None]:
+    """Undo restore ``id_``, and start every member that has data: those members, and what keeps them from serving.
+
+    ``HostsFailed`` where it cannot be undone, once the others were started: they may be a quorum.
+    """
+    names: list[str] = []
+    trouble = None
+    with run.unbroken(BACK):  # once it is back, nothing on the hosts says that their etcd is to be started
+        back, failed = put_back(run, id_)
+        try:
+            names = _revive(run, back)
+        except OpsError as error:
+            trouble = error
+    if failed:
+        for each in getattr(trouble, "errors", (trouble,)) if trouble else ():
+            run.ui.warn(str(each))
+        done = f"{', '.join(back)}: the old data is back, and etcd was started" if back else "no host has its old data"
+        raise HostsFailed(failed, hint=f"{done}; inv restore-undo does the rest once that is mended")
+    return names, trouble
+
+
+def _revive(run: Run, names: Sequence[str]) -> list[str]:
+    """Start those of ``names`` that have data, and wait for them."""
+    names = [name for name, fact in run.fleet.all(gather, names).items() if fact.has_data]
     start(run, names)
     wait(run, names)
     return names

@@ -618,6 +618,22 @@ def test_completed_while_a_member_is_down_nothing_is_restored_once_more(ours: Pr
     assert kept.keys(ours, "etcd03") == there
 
 
+@pytest.mark.chaos
+def test_host_that_cannot_be_undone_leaves_no_other_stopped(ours: Project, hosts: Hosts) -> None:
+    name, _, now = backup(ours)
+    killed(ours, name, "check")
+    hosts.put("etcd03", "/usr/local/sbin/tar", "#!/bin/sh\necho 'tar: No space left on device' >&2\nexit 1")
+    ours.inv("restore-undo", "--yes").failed(4, "error: etcd03: ", "etcd01, etcd02: the old data is back, and etcd was")
+    assert kept.keys(ours, "etcd01") == now.keys
+    ours.etcdctl("etcd02", f"put {kept.PREFIX}meanwhile yes")
+    hosts.sh("etcd03", "rm /usr/local/sbin/tar")
+    ours.inv("restore-undo", "--yes").ok()
+    nothing_staged(hosts)
+    ours.inv("health").ok()
+    assert kept.keys(ours, "etcd03") == now.keys | {f"{kept.PREFIX}meanwhile": "yes"}
+    assert kept.cluster_id(ours, "etcd03") == now.cluster
+
+
 RUNNING = "pgrep -f '^timeout -k 5 '; true"
 
 

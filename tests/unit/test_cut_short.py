@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from etcdops.errors import Refused, Unhealthy
+from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy
 from etcdops.facts import HostFacts
 from etcdops.restoration import Side
 from etcdops.run import Run
-from etcdops.steps import restore
+from etcdops.steps import exchange, restore
 from etcdops.steps.before import Cluster
 from tests.unit.build import NAMES, config, serving, three
 
@@ -129,3 +129,55 @@ def test_a_dry_run_completes_nothing(run: Run, again: Callable[..., None], said:
     run.dry_run = True
     again(AT_THE_END["sealed"])
     assert said == [f"{name}  set the data aside for good that restore {ID} has replaced" for name in NAMES]
+
+
+# The way back
+
+
+class Fleet:
+    """Hosts of which some cannot do what is asked of them."""
+
+    def __init__(self, *broken: str) -> None:
+        self.broken = broken
+
+    def map(self, work: Callable[[Any], Any], names: Sequence[str] = NAMES) -> dict[str, Any]:
+        full = {name: HostError("No space left on device", host=name) for name in names if name in self.broken}
+        return {name: full.get(name) or work(SimpleNamespace(name=name)) for name in names}
+
+    def all(self, work: Callable[[Any], Any], names: Sequence[str] = NAMES) -> dict[str, Any]:
+        found = self.map(work, names)
+        if errors := [each for each in found.values() if isinstance(each, OpsError)]:
+            raise HostsFailed(errors)
+        return found
+
+
+@pytest.fixture
+def undo(run: Run, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """restore-undo where these hosts fail, and what comes of it."""
+
+    def undo(*broken: str) -> None:
+        run._fleet = Fleet(*broken)  # type: ignore[assignment]
+        sides = dict.fromkeys(NAMES, SWAPPED)
+        monkeypatch.setattr(restore, "look", lambda run: Cluster(three(serving), sides))
+        monkeypatch.setattr(exchange.restoration, "undo", lambda host, id_: said.append(f"{host.name} back"))
+        monkeypatch.setattr(restore, "gather", lambda host: serving(host.name))
+        monkeypatch.setattr(restore, "start", lambda run, names: said.append(f"started {names}"))
+        monkeypatch.setattr(restore, "wait", lambda run, names: said.append(f"healthy {names}"))
+        restore.undo(run)
+
+    return undo
+
+
+def test_the_old_data_comes_back_and_its_members_up(undo: Callable[..., None], said: list[str]) -> None:
+    undo()
+    everybody = list(NAMES)
+    assert said[3:] == [f"started {everybody}", f"healthy {everybody}", "the old data is back: 3 members healthy"]
+
+
+def test_a_host_that_fails_leaves_no_other_stopped(undo: Callable[..., None], said: list[str]) -> None:
+    with pytest.raises(HostsFailed) as caught:
+        undo("etcd03")
+    others = ["etcd01", "etcd02"]
+    assert said == ["etcd01 back", "etcd02 back", f"started {others}", f"healthy {others}"]
+    assert [str(each) for each in caught.value.errors] == ["etcd03: No space left on device"]
+    assert caught.value.hint.startswith("etcd01, etcd02: the old data is back, and etcd was started; inv restore-undo")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from etcdops.errors import Refused
+from etcdops.errors import OpsError, Refused
 from etcdops.operation.interrupts import Interrupted, Interrupts
 from etcdops.restoration import Side
 from etcdops.run import Run
@@ -149,18 +149,19 @@ def test_members_whose_data_is_back_are_started_whatever_comes(
 ) -> None:
     done = []
 
-    def put_back(run: Run, id_: str) -> None:
+    def put_back(run: Run, id_: str) -> tuple[list[str], list[OpsError]]:
         assert run.operation
         done.append(f"{id_} back")
         run.operation.interrupts.touched = True
         for _ in range(presses):
             ctrl_c()
+        return [*NAMES], []
 
-    def revive(run: Run) -> tuple[str, ...]:
+    def revive(run: Run, names: list[str]) -> list[str]:
         assert run.operation
         run.operation.safe_point()
         done.append("started")
-        return NAMES
+        return names
 
     monkeypatch.setattr(restore, "put_back", put_back)
     monkeypatch.setattr(restore, "_revive", revive)
