@@ -30,6 +30,10 @@ class UsageError(OpsError):
     exit_code = 2
 
 
+class Damaged(OpsError):
+    """What stands in a snapshot or a database is wrong: no trouble of this machine, which could read it."""
+
+
 class Refused(OpsError):
     """Going on would be unsafe; nothing was changed.  ``findings`` lists every reason at once."""
 

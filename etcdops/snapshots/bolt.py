@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from etcdops.errors import OpsError
+from etcdops.errors import Damaged, OpsError
 
 MAGIC, VERSION = 0xED0CDAED, 2
 BRANCH, LEAF, META, FREELIST = 0x01, 0x02, 0x04, 0x10
@@ -48,12 +48,12 @@ class Meta:
     transaction: int
 
 
-class NotBolt(OpsError):
+class NotBolt(Damaged):
     """The file is no bbolt database, or both of its metas are damaged."""
 
 
 class Bolt:
-    """A bbolt file, open for reading.  ``OpsError`` names the file, and the page where its structure is damaged."""
+    """A bbolt file, open for reading.  ``Damaged`` names the file, and the page where its structure is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -130,7 +130,7 @@ class Bolt:
         size = os.fstat(self._file).st_size
         if newest.pages * newest.page_size > size:
             what = f"the database in it has {newest.pages * newest.page_size} bytes, the file only {size}"
-            raise OpsError(f"{self.path}: is truncated: {what}", hint="copy it again, or take another backup")
+            raise Damaged(f"{self.path}: is truncated: {what}", hint="copy it again, or take another backup")
         return newest
 
     def _meta(self, offset: int) -> Meta | None:
@@ -278,7 +278,7 @@ class Bolt:
         return Node(leaf, keys, () if leaf else numbers[2::3], numbers[0::4] if leaf else (), read, ends, values)
 
     def _damaged(self, page: int, what: str) -> NoReturn:
-        raise OpsError(f"{self.path}: is damaged: page {page} {what}", hint="take another backup; inv snapshot.list")
+        raise Damaged(f"{self.path}: is damaged: page {page} {what}", hint="take another backup; inv snapshot.list")
 
 
 @dataclass(frozen=True, slots=True)

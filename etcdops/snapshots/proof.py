@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from etcdops.errors import OpsError
+from etcdops.errors import Damaged, OpsError
 from etcdops.snapshots.bolt import Bolt
 
 AGE = b"age-encryption.org/v1\n"
@@ -72,7 +72,7 @@ class Sum:
 
 
 def prove(path: Path, *, raw: bool = False, sum_: Sum | None = None) -> Proof:
-    """Read all of ``path`` and check it; ``OpsError`` says what is wrong with it.
+    """Read all of ``path`` and check it; ``Damaged`` says what is wrong, another ``OpsError`` why it cannot be read.
 
     A snapshot is a bbolt database and the SHA-256 of it, 32 bytes (etcd, server/etcdserver/api/v3rpc/maintenance.go).
     ``raw``: a database copied off a member's disk, which has no such end, so that only its structure can be checked.
@@ -91,7 +91,7 @@ def prove(path: Path, *, raw: bool = False, sum_: Sum | None = None) -> Proof:
                 problem = error
             sha256, trusted = sums.result()
         if not raw and not trusted:
-            raise OpsError(f"{path}: is damaged: the SHA-256 at its end is not that of its content", hint=ANOTHER)
+            raise Damaged(f"{path}: is damaged: the SHA-256 at its end is not that of its content", hint=ANOTHER)
         if problem:
             raise problem
         return _read(path, db, size, sha256, raw)
@@ -139,7 +139,7 @@ def _size(path: Path) -> int:
     if start == AGE:
         raise OpsError(f"{path}: is encrypted", hint="its manifest must lie beside it, and backup.age.identity be set")
     if size < SHORTEST:
-        raise OpsError(f"{path}: is too short for a snapshot: {size} bytes", hint=ANOTHER)
+        raise Damaged(f"{path}: is too short for a snapshot: {size} bytes", hint=ANOTHER)
     return size
 
 
@@ -148,16 +148,14 @@ def _check_end(path: Path, size: int, db: Bolt) -> None:
     if beyond == SUM:
         return
     if beyond < SUM and beyond:
-        raise OpsError(
-            f"{path}: is truncated: {beyond} bytes of {SUM} are left of the SHA-256 at its end", hint=ANOTHER
-        )
+        raise Damaged(f"{path}: is truncated: {beyond} bytes of {SUM} are left of the SHA-256 at its end", hint=ANOTHER)
     if beyond % db.meta.page_size == 0:
-        raise OpsError(
+        raise Damaged(
             f"{path}: has no SHA-256 at its end: it was cut off, or this is a member's own database and no snapshot",
             hint="what etcdctl snapshot save wrote has one; without it nobody can tell whether a byte was changed, and "
             "inv restore wants --raw for it",
         )
-    raise OpsError(f"{path}: is damaged: {beyond - SUM} bytes follow after its end", hint=ANOTHER)
+    raise Damaged(f"{path}: is damaged: {beyond - SUM} bytes follow after its end", hint=ANOTHER)
 
 
 def _sum(path: Path) -> Sum:
@@ -175,7 +173,7 @@ def _read(path: Path, db: Bolt, size: int, sha256: str, raw: bool) -> Proof:
     missing = {b"key", b"meta", b"members"}.difference(db.buckets())
     if missing:
         names = ", ".join(sorted(name.decode() for name in missing))
-        raise OpsError(f"{path}: is a bbolt database, but not etcd's: it has no bucket {names}")
+        raise Damaged(f"{path}: is a bbolt database, but not etcd's: it has no bucket {names}")
     meta, cluster, auth = (dict(db.bucket(name)) for name in (b"meta", b"cluster", b"auth"))
     compacted = max(_compaction(meta))
     return Proof(
@@ -220,7 +218,7 @@ def _member(path: Path, key: bytes, value: bytes) -> RecordedMember:
             learner=bool(data.get("isLearner")),
         )
     except (ValueError, AttributeError, TypeError):
-        raise OpsError(f"{path}: is damaged: a member in it cannot be read", hint=ANOTHER) from None
+        raise Damaged(f"{path}: is damaged: a member in it cannot be read", hint=ANOTHER) from None
 
 
 def _key_value(data: bytes) -> tuple[bytes, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from etcdops import __version__, layout
-from etcdops.errors import HostError, OpsError
+from etcdops.errors import Damaged, HostError, OpsError
 from etcdops.etcd import parse_view
 from etcdops.snapshots import content, throwaway
 from etcdops.snapshots.content import Content
@@ -103,7 +103,11 @@ def _fetch(
     report = dict(line.split("\t", 1) for line in lines if "\t" in line)
     if not later:
         raise HostError(f"sent {sink.done} bytes of a snapshot of {report['size']}", host=host.name)
-    return report, later[0].result()
+    try:
+        return report, later[0].result()
+    except Damaged as error:  # etcd copies its pages as they are, and makes the SHA-256 of what it has copied
+        what = error.message.removeprefix(f"{target}: ")
+        raise HostError(f"its snapshot {what}; so its own database is", host=host.name) from None
 
 
 def _prove(host: Host, path: Path, total: Sum) -> tuple[Proof, Content]:

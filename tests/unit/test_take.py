@@ -13,10 +13,11 @@ from typing import Any, cast
 import pytest
 
 from etcdops import layout
-from etcdops.errors import HostError
-from etcdops.snapshots.proof import Sum
+from etcdops.errors import HostError, OpsError
+from etcdops.snapshots.proof import Sum, prove
 from etcdops.snapshots.take import _fetch
 from etcdops.ssh import Completed, Host
+from tests.unit import snapshots
 
 SIZE = 4096  # of the database
 CONTENT = bytes(SIZE)
@@ -166,3 +167,32 @@ def test_host_that_fails(tmp_path: Path, data: bytes, said: bytes, rc: int, word
     with pytest.raises(HostError) as caught:
         fetched(tmp_path / "db", script, then)
     assert caught.value.message == words
+
+
+def sent(path: Path, data: bytes) -> object:
+    """The proof of what a member has sent."""
+
+    def script(out: Callable[[bytes], None], err: Callable[[bytes], None]) -> int:
+        out(data)
+        err(f"size\t{len(data)}\n".encode())
+        return 0
+
+    return fetched(path, script, lambda total: prove(path, sum_=total))[1]
+
+
+def test_damage_of_a_member_is_no_trouble_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad page under a right SHA-256: another member may do.  What cannot be read here is this machine's."""
+    whole = snapshots.content(snapshots.NAMES[0])
+    page = 4096 * 2  # beyond both metas
+    bad = snapshots.signed(whole[:page] + b"\xff" * 4096 + whole[page + 4096 : -32])
+    with pytest.raises(HostError, match=r"^etcd01: its snapshot is damaged: page 2 .*; so its own database is$"):
+        sent(tmp_path / "bad", bad)
+    sent(tmp_path / "whole", whole)
+
+    def fails(*_: object) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("etcdops.snapshots.bolt.os.pread", fails)
+    with pytest.raises(OpsError, match="cannot be read: Input/output error") as caught:
+        sent(tmp_path / "unreadable", whole)
+    assert not isinstance(caught.value, HostError)
