@@ -10,7 +10,7 @@ if [ "${pid:-0}" = 0 ]; then
     case $(systemctl show etcd.service --property=AssertResult --value 2>/dev/null)$([ -e /etc/etcd/identity.json ] && echo joined) in
     nojoined) [ -d /var/lib/etcd/default.etcd/member/wal ] || why='its data directory is empty or not mounted, and the guard keeps it down' ;;
     esac
-    [ -z "$(ls -d /var/lib/etcd/restoring /var/lib/etcd/restore-*/swapping 2>/dev/null)" ] || why='a restore was cut short, and etcd is kept down; the same restore again, or inv restore-undo; if it was inv recover: inv recover again'
+    [ -z "$(ls -d /var/lib/etcd/restoring /var/lib/etcd/restore-*/swapping 2>/dev/null)" ] || why='a restore was cut short, and etcd is kept down; the same restore again, or inv restore-undo; if it was inv recover, or a host is lost for good: inv recover again'
     [ "$(cat /var/lib/etcd/restoring 2>/dev/null)" != recover ] || why='inv recover was cut short, and etcd is kept down; inv recover again'
     put "complaint${tab}service" "$(printf %s "$why" | base64 -w0)"
 fi

@@ -43,7 +43,7 @@ systemctl show "$service" --property=AssertResult | grep no
 case $(cat /var/lib/etcd/restoring 2>/dev/null || echo none) in
 none) ;;
 recover) echo 'inv recover was cut short here: inv recover again' ;;
-*) echo 'a restore was cut short here: inv restore again, or inv restore-undo; if it was inv recover: inv recover again' ;;
+*) echo 'a restore was cut short here: inv restore again, or inv restore-undo; if it was inv recover, or a host is lost for good: inv recover again' ;;
 esac
 # What this start said, and not what the process before it said while it stopped.
 id=$(systemctl show "$service" --property=InvocationID --value)

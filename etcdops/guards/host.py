@@ -243,7 +243,7 @@ def cut_short(facts: HostFacts) -> Refused:
         f"restore {facts.barred} was cut short here",
         host=facts.name,
         hint="inv restore with the same snapshot goes on from there; inv restore-undo puts the old data back; "
-        "if it was inv recover: inv recover again",
+        "if it was inv recover, or a host is lost for good: inv recover again",
     )
 
 

@@ -39,12 +39,14 @@ class Exchange:
     source: Source
     order: Restoration
     changes: Mapping[str, Sequence[Change]]
+    standing: str
 
     @classmethod
-    def plan(cls, run: Run, before: Cluster, source: Source, *, seen: int = 0) -> Self:
+    def plan(cls, run: Run, before: Cluster, source: Source, *, standing: str, seen: int = 0) -> Self:
         """Decide it, with the certificates that are in pki.dir now.  Touches nothing.
 
-        ``seen``: a revision that clients may have seen, such as that of the newest backup.
+        ``seen``: a revision that clients may have seen, such as that of the newest backup.  ``standing``: what is true
+        where it comes to nothing before the stop, for a person.
         """
         config, proof = run.config, source.proof
         order = Restoration(
@@ -67,7 +69,7 @@ class Exchange:
             for name, want in delivery.wants(run, bare, order.token).items()
         }
         changes = {name: diff(desired.resources(want, ALL_STEPS), before.facts[name]) for name, want in wants.items()}
-        return cls(run, before, source, order, changes)
+        return cls(run, before, source, order, changes, standing)
 
     @property
     def revision(self) -> int:
@@ -112,7 +114,7 @@ class Exchange:
             self.run.ui.warn(
                 f"{folder} may still be on {', '.join(left)}: a copy of the snapshot; the next restore deletes it"
             )
-        self.run.ui.line("what was staged is deleted again; the cluster was not touched")
+        self.run.ui.line(f"what was staged is deleted again; {self.standing}")
 
     def rescue(self, store: Store, work: Path) -> None:
         """A last snapshot of what is about to be replaced, while somebody can still give it."""

@@ -70,7 +70,7 @@ def status(run: Run) -> None:
     verdict = gate.judge(run.config, views)
     unsettled = [
         f"{name}: restore {view.unsettled} was cut short before its end: the same restore again, or inv restore-undo; "
-        "if it was inv recover: inv recover again"
+        "if it was inv recover, or a host is lost for good: inv recover again"
         for name, view in views.items()
         if isinstance(view, View) and view.unsettled
     ]

@@ -61,8 +61,13 @@ class Look:
         return [
             name
             for name, fact in self.facts.items()
-            if fact.is_running or fact.unit.active == "activating" or self.sides[name].barred == ID
+            if fact.is_running or fact.unit.active == "activating" or name in self.barred
         ]
+
+    @property
+    def barred(self) -> list[str]:
+        """The hosts where a recovery that was cut short keeps etcd from starting, with its data as it was."""
+        return [name for name, side in self.sides.items() if side.barred == ID]
 
     @property
     def unfinished(self) -> str:
@@ -80,7 +85,11 @@ def recover(run: Run) -> None:
             return
         hosts = _look(run)
     survivors = hosts.survivors
-    guards.refuse([*_findings(run, hosts), *findings(part, Cluster(hosts.facts, hosts.sides))])
+    reasons = _needless(run, hosts)
+    if reasons and hosts.barred:
+        _give_up(run, part, hosts, reasons[0])
+        return
+    guards.refuse([*(reasons or _findings(hosts)), *findings(part, Cluster(hosts.facts, hosts.sides))])
     for error in hosts.lost.values():
         run.ui.line(f"lost: {error}")
     run.ui.line(f"survivors with data: {', '.join(survivors)}; a quorum takes {quorum(len(run.names))}")
@@ -100,7 +109,8 @@ def recover(run: Run) -> None:
         ):
             source = _salvage(part, survivors, store, work)
             delivery.issue(part)
-            exchange = Exchange.plan(part, Cluster(part.fleet.all(gather), hosts.sides), source)
+            before = Cluster(part.fleet.all(gather), hosts.sides)
+            exchange = Exchange.plan(part, before, source, standing="nothing was restored")
             exchange.prepare()
             _still_lost(run, exchange, list(hosts.lost))
             exchange.swap()
@@ -161,7 +171,10 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
     barred = any(side.barred == id_ for side in hosts.sides.values())
     what = "put the data back that it had replaced" if barred else "keep the data that it has brought"
     if barred and hosts.healthy:
-        raise Refused(f"restore {id_} was cut short, and {', '.join(hosts.healthy)} can commit", hint="inv status")
+        raise Refused(
+            f"restore {id_} was cut short, and {', '.join(hosts.healthy)} can commit",
+            hint="inv restore-undo; it needs every host: take those that are lost for good out of config.yaml first",
+        )
     if run.decided(f"{name}  restore {id_} was cut short: {what}; then look again" for name in hosts.facts):
         return False
     run.confirm(f"Restore {id_} was cut short: {what}", answer=run.config.cluster.name)
@@ -171,7 +184,8 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
     if hosts.healthy:
         views = {name: fact.view for name, fact in hosts.facts.items()}
         silent = {name: view.but_for_alarms() for name, view in views.items()}  # they came with the data
-        if reasons := gate.judge(part.config, silent).reasons:
+        # Not whether they are those of config.yaml: a host that is lost for good is a member still.
+        if reasons := [*gate.unwell(silent), *gate.leadership(silent), *gate.disagreement(silent)]:
             raise Unhealthy("; ".join(reasons), hint="inv status; once they are healthy the same again completes it")
         strangers = {name: replace(fact, identity={}) for name, fact in hosts.facts.items()}
         token = next(iter(hosts.facts.values())).token
@@ -182,8 +196,20 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
     return not hosts.healthy
 
 
-def _give_back(part: Run, hosts: Look) -> None:
-    """The survivors as they were, after an error or Ctrl-C."""
+def _give_up(run: Run, part: Run, hosts: Look, reason: Refused) -> None:
+    """End a recovery that was cut short, and for which there is no ``reason`` any more: what it stopped runs again."""
+    run.ui.line(reason.message)
+    names = ", ".join(hosts.barred)
+    if run.decided(f"{name}  give up the recovery that was cut short; systemctl start etcd" for name in hosts.barred):
+        return
+    run.confirm(f"Give up the recovery that was cut short, and start etcd on {names} with the data that it has")
+    if failed := _give_back(part, hosts):
+        raise HostsFailed(failed, hint="inv recover again")
+    run.ui.result(f"the recovery that was cut short is given up, and etcd starts on {names}: inv status")
+
+
+def _give_back(part: Run, hosts: Look) -> list[OpsError]:
+    """The survivors as they were, after an error or Ctrl-C; what failed."""
 
     def free(host: Host) -> bool:
         if restoration.look(host).swapped:  # its old data is not back: what the exchange has said stands
@@ -195,16 +221,17 @@ def _give_back(part: Run, hosts: Look) -> None:
 
     part.reconnect()  # Ctrl-C has closed every connection
     freed = part.fleet.map(free)
-    for each in freed.values():
-        if isinstance(each, OpsError):
-            part.ui.warn(f"{each}; etcd does not start there as long as /var/lib/etcd/restoring exists")
+    failed = [each for each in freed.values() if isinstance(each, OpsError)]
+    for each in failed:
+        part.ui.warn(f"{each}; etcd does not start there as long as /var/lib/etcd/restoring exists")
     if all(each is True for each in freed.values()):
         part.ui.line(f"{', '.join(hosts.survivors)}: the data is as it was, and so is etcd")
     part.close()
+    return failed
 
 
-def _findings(run: Run, hosts: Look) -> list[Refused]:
-    """Reasons not to: a quorum is there or can be had, nobody has data."""
+def _needless(run: Run, hosts: Look) -> list[Refused]:
+    """A reason not to: a quorum is there or can be had."""
     survivors = hosts.survivors
     # config.yaml may have lost some already; what a survivor started with names the others.
     known = [fact.conf.get("ETCD_INITIAL_CLUSTER", "").count("=") for fact in hosts.facts.values()]
@@ -218,6 +245,12 @@ def _findings(run: Run, hosts: Look) -> list[Refused]:
                 hint="inv start, or on those hosts: systemctl start etcd",
             )
         ]
+    return []
+
+
+def _findings(hosts: Look) -> list[Refused]:
+    """Reasons why it cannot be done: nobody has data, or several have that of different clusters."""
+    survivors = hosts.survivors
     tokens = {name: hosts.facts[name].token for name in survivors}
     if len(set(tokens.values())) > 1:
         shown = ", ".join(f"{name}: {token or 'none'}" for name, token in tokens.items())

@@ -41,10 +41,12 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
         guards.refuse([*findings(run, cluster), *_outsiders(run, cluster), *unfit])
         _show(run, cluster, source)
         if run.dry_run:
-            run.decided(_lines(Exchange.plan(run, cluster, source)))
+            run.decided(_lines(Exchange.plan(run, cluster, source, standing="")))
             return
         run.confirm(f"Restore {run.config.cluster.name} from it", answer=run.config.cluster.name)
+        standing = "the cluster was not touched"
         if cluster.unfinished:
+            standing = f"the data is back that restore {cluster.unfinished} had replaced, and nothing was restored"
             run.decided(_back(cluster))
             if not any(side.barred for side in cluster.sides.values()):
                 rescue(run, cluster, store, work)  # clients may have written to what it had brought
@@ -55,7 +57,8 @@ def restore(run: Run, which: str, *, raw: bool = False, of_cluster: str = "") ->
             cluster = look(run)
         delivery.issue(run)
         own = (each for each in stored if each.cluster == run.config.cluster.name)
-        exchange = Exchange.plan(run, cluster, source, seen=max((each.revision for each in own), default=0))
+        seen = max((each.revision for each in own), default=0)
+        exchange = Exchange.plan(run, cluster, source, seen=seen, standing=standing)
         run.decided(_lines(exchange))
         exchange.prepare()
         exchange.rescue(store, work)

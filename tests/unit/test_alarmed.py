@@ -95,10 +95,10 @@ def test_what_a_member_tells(seen: View, quorum: bool, differs: bool) -> None:
 def test_recover_makes_no_second_cluster_beside_one_that_has_its_quorum(told: Callable[[str], View]) -> None:
     facts = {"etcd02": serving("etcd02", view=told("etcd02"))}
     look = recover.Look(facts, {}, dict.fromkeys(("etcd01", "etcd03"), AWAY))
-    (finding,) = recover._findings(run_of(dict.fromkeys(NAMES)), look)
+    (finding,) = recover._needless(run_of(dict.fromkeys(NAMES)), look)
     assert finding.message == "etcd02 can commit: the cluster has its quorum"
     facts["etcd02"] = serving("etcd02", view=DOWN)
-    assert recover._findings(run_of(dict.fromkeys(NAMES)), look) == []
+    assert recover._needless(run_of(dict.fromkeys(NAMES)), look) == []
 
 
 @pytest.mark.parametrize("told", [view, full, corrupt])

@@ -277,7 +277,8 @@ FOUND: dict[str, tuple[str, Picture, list[str]]] = {
     "restore cut short": (
         "data", picture(patient("etcd02", barred="20260820T1")),
         ["error etcd02: restore 20260820T1 was cut short here; inv restore with the same snapshot goes on from there; "
-         "inv restore-undo puts the old data back; if it was inv recover: inv recover again"],
+         "inv restore-undo puts the old data back; if it was inv recover, or a host is lost for good: inv recover "
+         "again"],
     ),
     "emptied": (
         "data", picture(stopped("etcd02", data="")),

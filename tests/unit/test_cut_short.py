@@ -16,6 +16,7 @@ from etcdops.restoration import Side
 from etcdops.run import Run
 from etcdops.steps import exchange, restore
 from etcdops.steps.before import Cluster
+from etcdops.steps.exchange import Exchange
 from tests.unit.build import NAMES, config, serving, three
 
 SHA = "0badcafe"
@@ -44,7 +45,11 @@ def again(run: Run, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Callabl
     """restore, on hosts with these sides; ``sha``: the snapshot's; ``slow``: what no patience is enough for."""
 
     def again(
-        sides: Mapping[str, Side], facts: Mapping[str, HostFacts] | None = None, sha: str = SHA, slow: str = ""
+        sides: Mapping[str, Side],
+        facts: Mapping[str, HostFacts] | None = None,
+        sha: str = SHA,
+        slow: str = "",
+        fits: bool = False,
     ) -> None:
         source = SimpleNamespace(name="asked", proof=SimpleNamespace(sha256=sha), manifest=None)
 
@@ -60,7 +65,7 @@ def again(run: Run, said: list[str], monkeypatch: pytest.MonkeyPatch) -> Callabl
         monkeypatch.setattr(restore, "open_store", lambda config: nullcontext())
         monkeypatch.setattr(restore.stores, "workspace", lambda folder: nullcontext(Path()))
         monkeypatch.setattr(restore.sources, "find", lambda *_, **__: (source, []))
-        monkeypatch.setattr(restore.fit, "findings", begun)
+        monkeypatch.setattr(restore.fit, "findings", (lambda *_: []) if fits else begun)
         monkeypatch.setattr(restore, "wait", wait)
         restore.restore(run, "latest")
 
@@ -181,3 +186,32 @@ def test_a_host_that_fails_leaves_no_other_stopped(undo: Callable[..., None], sa
     assert said == ["etcd01 back", "etcd02 back", f"started {others}", f"healthy {others}"]
     assert [str(each) for each in caught.value.errors] == ["etcd03: No space left on device"]
     assert caught.value.hint.startswith("etcd01, etcd02: the old data is back, and etcd was started; inv restore-undo")
+
+
+@pytest.mark.parametrize(
+    ("side", "standing"),
+    [
+        (Side(), "the cluster was not touched"),
+        (BARRED, f"the data is back that restore {ID} had replaced, and nothing was restored"),
+    ],
+)
+def test_what_is_true_where_nothing_comes_of_it(
+    run: Run, again: Callable[..., None], said: list[str], monkeypatch: pytest.MonkeyPatch, side: Side, standing: str
+) -> None:
+    def planned(*_: object, standing: str, seen: int) -> Exchange:
+        order: Any = SimpleNamespace(id=ID, discard=lambda host: None)
+        nothing: Any = None
+        Exchange(run, nothing, nothing, order, {}, standing).discard()
+        raise Started
+
+    run._fleet = Fleet()  # type: ignore[assignment]
+    monkeypatch.setattr(Run, "reconnect", lambda run: None)
+    for name in ("findings", "_outsiders"):
+        monkeypatch.setattr(restore, name, lambda *_: [])
+    monkeypatch.setattr(restore, "_show", lambda *_: None)
+    monkeypatch.setattr(restore, "_return", lambda run, id_: ([], None))
+    monkeypatch.setattr(restore.delivery, "issue", lambda run: None)
+    monkeypatch.setattr(restore.Exchange, "plan", planned)
+    with pytest.raises(Started):
+        again(dict.fromkeys(NAMES, side), fits=True)
+    assert said == [f"what was staged is deleted again; {standing}"]

@@ -51,7 +51,7 @@ def run(said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run
     monkeypatch.setattr(recover.stores, "workspace", lambda folder: nullcontext(tmp_path))
     monkeypatch.setattr(recover, "_salvage", lambda *_: said.append("stopped"))
     monkeypatch.setattr(recover.delivery, "issue", lambda run: None)
-    monkeypatch.setattr(recover.Exchange, "plan", lambda *_: exchange)
+    monkeypatch.setattr(recover.Exchange, "plan", lambda *_, standing: exchange)
     monkeypatch.setattr(recover, "findings", lambda part, cluster: [])
     monkeypatch.setattr(Fleet, "all", lambda self, work: {})
     return run
@@ -113,3 +113,55 @@ def test_it_goes_on_where_all_is_as_it_was(run: Run, said: list[str], monkeypatc
     recover.recover(run)
     assert said[2:5] == ["survivors with data: etcd02; a quorum takes 2", "stopped", "prepared"]
     assert "swapped" in said
+
+
+# A recovery that was cut short
+
+ID = "20261128T160450Z-0badcafe"
+STOPPED = Side(barred="recover")
+
+
+@pytest.mark.parametrize("told", [cut_short, serving])
+def test_it_is_given_up_where_a_quorum_is_there_again(
+    run: Run, said: list[str], monkeypatch: pytest.MonkeyPatch, told: Callable[[str], HostFacts]
+) -> None:
+    hosts = looked(cut_short("etcd01"), told("etcd02"), told("etcd03"), etcd01=STOPPED)
+    looks(monkeypatch, hosts, hosts)
+    run.dry_run = True
+    recover.recover(run)
+    assert said.pop() == "etcd01  give up the recovery that was cut short; systemctl start etcd"
+    run.dry_run = False
+    done: list[str] = []
+    monkeypatch.setattr(recover.restoration, "look", lambda host: hosts.sides[host.name])
+    monkeypatch.setattr(recover.restoration, "undo", lambda host, id_: done.append(f"{host.name} {id_} undone"))
+    answer = SimpleNamespace(run=lambda command: done.append(command))
+
+    def map_(self: Fleet, work: Callable[[Any], Any]) -> dict[str, Any]:
+        return {name: work(SimpleNamespace(name=name, run=answer.run)) for name in NAMES}
+
+    monkeypatch.setattr(Fleet, "map", map_)
+    recover.recover(run)
+    assert done[:2] == ["etcd01 recover undone", "systemctl start --no-block etcd.service"]
+    assert said[-1] == "the recovery that was cut short is given up, and etcd starts on etcd01: inv status"
+    assert "stopped" not in said
+
+
+def test_nothing_to_give_up(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks(monkeypatch, looked(cut_short("etcd01"), cut_short("etcd02")))
+    with pytest.raises(Refused) as caught:
+        recover.recover(run)
+    words = "etcd01, etcd02 have their data, and 2 of 3 are a quorum: nothing is lost"
+    assert [each.message for each in caught.value.findings] == [words]
+
+
+def test_what_was_cut_short_at_its_end_is_completed_without_a_host_that_is_lost(
+    run: Run, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the list of members still, and not in the part of config.yaml that answers."""
+    swapped = Side(swapped=(ID,))
+    looks(monkeypatch, looked(serving("etcd01"), serving("etcd02"), etcd01=swapped, etcd02=swapped))
+    monkeypatch.setattr(recover.delivery, "record", lambda *known: said.append(f"recorded {known[4]}"))
+    monkeypatch.setattr(recover, "complete", lambda part, id_, names: said.append(f"{id_} set aside on {names}"))
+    recover.recover(run)
+    names = ["etcd01", "etcd02"]
+    assert said[:2] == [f"recorded {names}", f"{ID} set aside on {names}"]
