@@ -92,7 +92,7 @@ swap() { # id
     had=nothing boot=disabled
     [ ! -d "$data" ] || had=data
     ! systemctl is-enabled --quiet etcd.service 2>/dev/null || boot=enabled
-    echo "$had $boot" >"$work/swapping"
+    echo "$had $boot" >"$work/swapping" || exit 1
     sync -- "$work/swapping" "$work" || exit 1
     [ $had = nothing ] || mv -T -- "$data" "$work/old/default.etcd" || exit 1
     mv -T -- "$work/new/default.etcd" "$data" || exit 1
@@ -131,9 +131,10 @@ undo() { # id
         sync -- "$work" "$home"
     fi
     rm -rf -- "$work" "$home/restoring"
+    [ ! -d "$home" ] || sync -- "$home"
 }
 
-release() { rm -f -- "$home/restoring"; } # from here on etcd may start again
+release() { rm -f -- "$home/restoring" && sync -- "$home"; } # from here on etcd may start again, after a power cut too
 
 seal() { # id: on every host before any commits, for a host that had no data keeps no trace of a commit
     work=$home/restore-$1

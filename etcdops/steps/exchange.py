@@ -259,12 +259,13 @@ def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:
                 manifest = backup.from_member(run, views, best, path, quorum=False)
             manifest = manifest.model_copy(update={"purpose": "rescue"})
             manifest = store.add(path, manifest, lambda name, done, total: None)
-            path.unlink()
             run.ui.line(f"{manifest.file} in {store.where}")
         except OpsError as error:
             if healthy:
                 raise
             run.ui.warn(f"no last snapshot: {error}; its data is set aside on its host all the same")
+        finally:
+            path.unlink(missing_ok=True)  # there may be another of this cluster in this run
 
 
 def is_early(change: Change) -> bool:

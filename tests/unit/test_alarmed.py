@@ -266,9 +266,12 @@ def test_under_corrupt_no_old_backup_is_dropped(
 
 @pytest.mark.parametrize(("told", "ends"), [(view, True), (full, True), (corrupt, False), (old_corrupt, False)])
 def test_a_restore_goes_on_without_a_last_snapshot_only_where_nobody_can_give_a_whole_one(
-    told: Callable[[str], View], ends: bool, monkeypatch: pytest.MonkeyPatch
+    told: Callable[[str], View], ends: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    path = tmp_path / "c1.db"
+
     def fails(*known: Any, **words: Any) -> None:
+        path.touch()
         raise HostError("no room", host="etcd02")
 
     monkeypatch.setattr(backup, "from_cluster", fails)
@@ -279,7 +282,8 @@ def test_a_restore_goes_on_without_a_last_snapshot_only_where_nobody_can_give_a_
     store: Any = None
     if ends:
         with pytest.raises(HostError):
-            exchange.rescue(run, cluster, store, Path("x"))
+            exchange.rescue(run, cluster, store, tmp_path)
     else:
-        exchange.rescue(run, cluster, store, Path("x"))
+        exchange.rescue(run, cluster, store, tmp_path)
         assert run.ui.said[-1].startswith("no last snapshot: etcd02: no room")
+    assert not path.exists()  # it is taken once more where the old data had to be put back first

@@ -137,6 +137,27 @@ def test_what_it_would_put_back_is_not_deleted_where_it_cannot_be_read(host: Hos
     assert host.files()["etc/etcd/etcd.conf"] == "new"
 
 
+@pytest.mark.parametrize("case", ["a member", "a fresh host"])
+def test_a_disk_that_is_full_at_the_swap_keeps_the_old_data_in_place(host: Host, case: str) -> None:
+    """/dev/full stands for it, where nothing can be synced either."""
+    for path, text in BEFORE[case].items():
+        host.put(path, text)
+    host.put(f"var/lib/etcd/restore-{ID}/new/default.etcd/db", "new")
+    (host.root / f"var/lib/etcd/restore-{ID}/swapping").symlink_to("/dev/full")
+    host.script = f"sync() {{ :; }}\n{host.script}"
+    host.run("swap", ID, fails=True)
+    assert host.files().get("var/lib/etcd/default.etcd/db") == BEFORE[case].get("var/lib/etcd/default.etcd/db")
+
+
+@pytest.mark.parametrize("last", ["release", "undo"])
+def test_after_a_power_cut_etcd_may_still_start(host: Host, last: str) -> None:
+    """What frees it is on the disk."""
+    host.exchange()
+    host.script = 'sync() { [ -e "$ROOT/var/lib/etcd/restoring" ] || echo "synced $*"; }\n' + host.script
+    said = host.run(last, *([ID] if last == "undo" else []))
+    assert said.splitlines()[-1:] == [f"synced -- {host.root}/var/lib/etcd"]
+
+
 @pytest.mark.parametrize(
     ("argv", "runs"),
     [("etcd", True), ("etcd --name drill --data-dir /x", False), ("etcd --name salvage --data-dir /x", False)],
