@@ -154,11 +154,15 @@ def _same(asked: Look, now: Look) -> None:
 
 def _still_lost(run: Run, exchange: Exchange, lost: Sequence[str]) -> None:
     """``Refused`` where one answers now, which may serve as the old cluster: saving and sending may have taken long."""
-    found = run.fleet.map(lambda host: host.open(), lost)
-    back = [name for name, each in found.items() if not isinstance(each, Unreachable)]
-    if back:
-        exchange.discard()
-        raise Refused(f"{', '.join(back)} answers again, and may have its data", hint="inv status")
+    try:
+        found = run.fleet.map(lambda host: host.open(), lost)
+        back = [name for name, each in found.items() if not isinstance(each, Unreachable)]
+        if back:
+            raise Refused(f"{', '.join(back)} can be reached again, and may have the old data", hint="inv status")
+    except BaseException:  # Ctrl-C as well, which may have waited for this point
+        with run.unbroken("what was staged was being deleted again"):
+            exchange.discard()
+        raise
 
 
 def _finish(run: Run, part: Run, hosts: Look) -> bool:

@@ -488,6 +488,39 @@ def test_interrupted_the_survivor_is_as_it_was(lost: LostForGood, hosts: Hosts, 
     is_recovered(lost.project, lost.keys, lost.id)
 
 
+@pytest.mark.chaos
+def test_a_quorum_that_comes_back_ends_it(ours: Project, hosts: Hosts) -> None:
+    """Before the swap of a run that is at work; and after one that was killed, which had stopped what is there."""
+    keys, old = kept.keys(ours), kept.cluster_id(ours)
+    lose(ours)
+    held = hosts.hold(SURVIVOR, *MOMENTS["staging"])
+    run = ours.start("recover", "--yes")
+    held.reached()
+    hosts.lab.on("etcd01")
+    held.release()
+    run.end().failed(3, "etcd01 can be reached again, and may have the old data")
+    nothing_left(hosts)
+    settled_on(ours, SURVIVOR)
+
+    lose(ours, ["etcd01"])
+    held = hosts.hold(SURVIVOR, *MOMENTS["copying"])
+    run = ours.start("recover", "--yes")
+    held.reached()
+    run.signal(signal.SIGKILL)
+    hosts.sh(SURVIVOR, KILL_SCRIPTS)
+    held.release()
+    run.end()
+    hosts.sh(SURVIVOR, "rm -f /usr/local/sbin/*")
+    hosts.lab.on("etcd01")
+    listed = ours.inv("recover", "--dry-run").ok()
+    assert listed.lines == ["etcd02  give up the recovery that was cut short; systemctl start etcd"]
+    done = recover(ours).ok()
+    assert "the recovery that was cut short is given up, and etcd starts on etcd02" in done.stdout
+    nothing_left(hosts)
+    settled_on(ours, SURVIVOR)
+    assert (kept.keys(ours, SURVIVOR), kept.cluster_id(ours, SURVIVOR)) == (keys, old)
+
+
 def test_the_new_cluster_does_not_come_up(lost: LostForGood, hosts: Hosts) -> None:
     """Its etcd cannot start: the survivor is as it was."""
     hosts.put(

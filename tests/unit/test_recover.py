@@ -101,9 +101,23 @@ def test_the_survivors_are_given_back_where_a_lost_host_answers_before_the_swap(
     looks(monkeypatch, ALONE, ALONE)
     asked = answers(monkeypatch, AWAY, told)
     monkeypatch.setattr(recover, "_give_back", lambda part, hosts: said.append("given back"))
-    with pytest.raises(Refused, match="etcd03 answers again"):
+    with pytest.raises(Refused, match="etcd03 can be reached again"):
         recover.recover(run)
     assert asked == [["etcd01", "etcd03"]]
+    assert said[-4:] == ["stopped", "prepared", "discarded", "given back"]
+
+
+def test_interrupted_before_the_swap_nothing_stays_staged(
+    run: Run, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: Fleet, work: Callable[[Any], Any], names: Sequence[str]) -> None:
+        raise KeyboardInterrupt
+
+    looks(monkeypatch, ALONE, ALONE)
+    monkeypatch.setattr(Fleet, "map", interrupted)
+    monkeypatch.setattr(recover, "_give_back", lambda part, hosts: said.append("given back"))
+    with pytest.raises(KeyboardInterrupt):
+        recover.recover(run)
     assert said[-4:] == ["stopped", "prepared", "discarded", "given back"]
 
 
