@@ -54,6 +54,10 @@ class Unreachable(HostError):
     """Nobody answers on a host: it is off, cut off, or somewhere else than the configuration says."""
 
 
+class NoForwarding(HostError):
+    """A host's sshd makes no connections for us."""
+
+
 class Lost(HostError):
     """The connection broke while a command ran: whether it came to its end, only the host can tell."""
 

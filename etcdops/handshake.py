@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from etcdops import layout
-from etcdops.errors import HostError
-from etcdops.ssh import Host, NoForwarding, Stream
+from etcdops.errors import HostError, NoForwarding
+from etcdops.ssh import Host, Stream
 
 LIMIT = 5.0  # seconds for one look at a port of etcd
 # What is answered by every release: on the clients' port the greeting of HTTP/2, also where listen-client-http-urls has

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from etcdops import handshake, layout
 from etcdops.config import Config, Member
-from etcdops.errors import HostError
-from etcdops.ssh import Host, NoForwarding
+from etcdops.errors import HostError, NoForwarding
+from etcdops.ssh import Host
 from etcdops.transport import HTTP, HTTPS, Stage
 
 ASK = b"GET /version HTTP/1.0\r\n\r\n"  # answered on both ports, without authentication as well

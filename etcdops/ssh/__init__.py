@@ -4,7 +4,7 @@ Only ``dialer``, ``link`` and ``identities`` know Fabric and paramiko; they are 
 """
 
 from etcdops.ssh.fleet import Fleet
-from etcdops.ssh.host import Completed, Envelope, Host, NoForwarding, Outcome, Stream, again
+from etcdops.ssh.host import Completed, Envelope, Host, Outcome, Stream, again
 from etcdops.ssh.session import Session
 
-__all__ = ["Completed", "Envelope", "Fleet", "Host", "NoForwarding", "Outcome", "Session", "Stream", "again"]
+__all__ = ["Completed", "Envelope", "Fleet", "Host", "Outcome", "Session", "Stream", "again"]

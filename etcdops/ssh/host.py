@@ -64,10 +64,6 @@ class Envelope(Protocol):
         """Called between two rounds of commands; raises where the run is to stop."""
 
 
-class NoForwarding(HostError):
-    """The host's sshd makes no connections for us."""
-
-
 class Stream(Protocol):
     """A connection, as a socket is one."""
 

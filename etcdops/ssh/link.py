@@ -18,8 +18,7 @@ from paramiko.channel import Channel
 from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, cMSG_CHANNEL_REQUEST
 from paramiko.message import Message
 
-from etcdops.errors import HostError, Lost
-from etcdops.ssh.host import NoForwarding
+from etcdops.errors import HostError, Lost, NoForwarding
 
 WINDOW = 16 << 20  # bytes that a host may send unasked; with 2 MiB, as usual, 30 MB take 1.7 s at 100 ms, not 0.4 s
 PACKET = 32 << 10  # bytes: what OpenSSH takes in one piece

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from etcdops import apply, configedit, configfile, desired, gate, guards, layout, succession, transport
 from etcdops.checkup import doors
 from etcdops.desired import Want
-from etcdops.errors import Refused
+from etcdops.errors import NoForwarding, Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts, gather
 from etcdops.keystore import Item
 from etcdops.plan import Change, diff
 from etcdops.rollout import token
 from etcdops.run import Run
-from etcdops.ssh import Host, NoForwarding
+from etcdops.ssh import Host
 from etcdops.steps import canary, delivery, schedule
 from etcdops.steps import membership as cluster
 from etcdops.steps.canary import Canary
