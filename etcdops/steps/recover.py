@@ -9,15 +9,14 @@ it, which nothing here can prevent: they must never be started again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from etcdops import gate, guards, layout, restoration
+from etcdops import gate, guards, restoration
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import quorum
-from etcdops.facts import HostFacts, gather
-from etcdops.restoration import Side
+from etcdops.facts import gather
 from etcdops.run import Run
 from etcdops.snapshots import store as stores
 from etcdops.snapshots import wal
@@ -31,65 +30,27 @@ from etcdops.steps.converge import ALL_STEPS
 from etcdops.steps.drill import START
 from etcdops.steps.exchange import Exchange, complete, findings
 from etcdops.steps.sources import Source
+from etcdops.steps.survivors import ID, Look, impossible, look, needless
 
 # The files of a log in the order of their names, which are numbers; the size of each, in the same order.
 LOG = "cd /var/lib/etcd/default.etcd/member/wal && cat -- *.wal && stat -c %s -- *.wal >&2"
-ID = layout.RECOVERY  # under which the survivors are kept from starting meanwhile
-
-
-@dataclass(frozen=True)
-class Look:
-    """The hosts: those that answer, and those that do not, with why."""
-
-    facts: Mapping[str, HostFacts]
-    sides: Mapping[str, Side]
-    lost: Mapping[str, OpsError]
-
-    @property
-    def survivors(self) -> list[str]:
-        """Those that have a member's data."""
-        return [name for name, fact in self.facts.items() if fact.has_data]
-
-    @property
-    def healthy(self) -> list[str]:
-        """The members that have a quorum, whatever alarm is raised."""
-        return [name for name, fact in self.facts.items() if fact.view.has_quorum]
-
-    @property
-    def running(self) -> list[str]:
-        """The hosts whose etcd runs, or did until a recovery that was cut short stopped it."""
-        return [
-            name
-            for name, fact in self.facts.items()
-            if fact.is_running or fact.unit.active == "activating" or name in self.barred
-        ]
-
-    @property
-    def barred(self) -> list[str]:
-        """The hosts where a recovery that was cut short keeps etcd from starting, with its data as it was."""
-        return [name for name, side in self.sides.items() if side.barred == ID]
-
-    @property
-    def unfinished(self) -> str:
-        """The id of another exchange of data that was cut short, '' if there is none."""
-        return next((side.unfinished for side in self.sides.values() if side.unfinished not in ("", ID)), "")
 
 
 def recover(run: Run) -> None:
     """Make a new cluster of what the survivors hold, on all hosts that can be reached."""
     began = time.monotonic()
-    hosts = _look(run)
+    hosts = look(run)
     part = run.only(list(hosts.facts))
     if hosts.unfinished:
         if not _finish(run, part, hosts):
             return
-        hosts = _look(run)
+        hosts = look(run)
     survivors = hosts.survivors
-    reasons = _needless(run, hosts)
+    reasons = needless(run, hosts)
     if reasons and hosts.barred:
         _give_up(run, part, hosts, reasons[0])
         return
-    guards.refuse([*(reasons or _findings(hosts)), *findings(part, Cluster(hosts.facts, hosts.sides))])
+    guards.refuse([*(reasons or impossible(hosts)), *findings(part, Cluster(hosts.facts, hosts.sides))])
     for error in hosts.lost.values():
         run.ui.line(f"lost: {error}")
     run.ui.line(f"survivors with data: {', '.join(survivors)}; a quorum takes {quorum(len(run.names))}")
@@ -101,7 +62,7 @@ def recover(run: Run) -> None:
         f"what {', '.join(survivors)} {'holds' if len(survivors) == 1 else 'hold'}",
         answer=run.config.cluster.name,
     )
-    _same(hosts, _look(run))
+    _same(hosts, look(run))
     try:
         with (
             open_store(run.config) as store,
@@ -126,24 +87,6 @@ def recover(run: Run) -> None:
             f"not in the new cluster: {', '.join(hosts.lost)}; their old etcd must never start again; take them out of "
             f"{run.config.path.name}, then inv add-member NAME --address=IP for each new host"
         )
-
-
-def _look(run: Run) -> Look:
-    """All that can be known; ``HostsFailed`` where a host answers and does not let us in: it is not lost."""
-    run.ui.step(f"Look at {', '.join(run.names)}")
-    both = run.fleet.map(lambda host: (gather(host), restoration.look(host)))
-    lost = {name: each for name, each in both.items() if isinstance(each, OpsError)}
-    shut = [error for error in lost.values() if not isinstance(error, Unreachable)]
-    if shut:
-        raise HostsFailed(
-            shut, hint="it answers, so it may have its data: mend that, or, if it is lost, take it out of config.yaml"
-        )
-    if len(lost) == len(both):
-        raise HostsFailed(list(lost.values()))
-    found = {name: each for name, each in both.items() if not isinstance(each, OpsError)}
-    return Look(
-        {name: facts for name, (facts, _) in found.items()}, {name: side for name, (_, side) in found.items()}, lost
-    )
 
 
 def _same(asked: Look, now: Look) -> None:
@@ -232,42 +175,6 @@ def _give_back(part: Run, hosts: Look) -> list[OpsError]:
         part.ui.line(f"{', '.join(hosts.survivors)}: the data is as it was, and so is etcd")
     part.close()
     return failed
-
-
-def _needless(run: Run, hosts: Look) -> list[Refused]:
-    """A reason not to: a quorum is there or can be had."""
-    survivors = hosts.survivors
-    # config.yaml may have lost some already; what a survivor started with names the others.
-    known = [fact.conf.get("ETCD_INITIAL_CLUSTER", "").count("=") for fact in hosts.facts.values()]
-    total = max(len(run.names), *known) if known else len(run.names)
-    if hosts.healthy:
-        return [Refused(f"{', '.join(hosts.healthy)} can commit: the cluster has its quorum", hint="inv status")]
-    if len(survivors) >= quorum(total):
-        return [
-            Refused(
-                f"{', '.join(survivors)} have their data, and {quorum(total)} of {total} are a quorum: nothing is lost",
-                hint="inv start, or on those hosts: systemctl start etcd",
-            )
-        ]
-    return []
-
-
-def _findings(hosts: Look) -> list[Refused]:
-    """Reasons why it cannot be done: nobody has data, or several have that of different clusters."""
-    survivors = hosts.survivors
-    tokens = {name: hosts.facts[name].token for name in survivors}
-    if len(set(tokens.values())) > 1:
-        shown = ", ".join(f"{name}: {token or 'none'}" for name, token in tokens.items())
-        return [
-            Refused(
-                f"the survivors hold data of different incarnations of the cluster ({shown})",
-                hint="the newest token is the latest; on the other hosts: mv /var/lib/etcd/default.etcd "
-                "/var/lib/etcd/default.etcd.old",
-            )
-        ]
-    if not survivors:
-        return [Refused("no host that can be reached has data", hint="inv restore with the newest backup")]
-    return []
 
 
 def _salvage(run: Run, survivors: Sequence[str], store: stores.Store, work: Path) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -32,6 +33,7 @@ def judged(row: dict[str, object]) -> str:
 
 def audit(requirements: Path) -> list[str]:
     """Everything that pip-audit finds fault with, or cannot tell."""
+    assert importlib.util.find_spec("pip_audit"), "inv test installs it"
     argv = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--format=json", "--timeout=10"]
     done = subprocess.run(
         [*argv, "--progress-spinner=off", "-r", str(requirements)], capture_output=True, text=True, timeout=100

@@ -15,7 +15,7 @@ from etcdops.errors import HostError, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import View
 from etcdops.restoration import Side
 from etcdops.snapshots.content import Content
-from etcdops.steps import add, backup, defrag, delivery, exchange, membership, move, recover
+from etcdops.steps import add, backup, defrag, delivery, exchange, membership, move, recover, survivors
 from tests.unit.build import NAMES, config, member, serving, status, three, view
 
 AWAY = Unreachable("no answer within 10 s", host="etcd03")
@@ -94,11 +94,11 @@ def test_what_a_member_tells(seen: View, quorum: bool, differs: bool) -> None:
 @pytest.mark.parametrize("told", [view, full, corrupt])
 def test_recover_makes_no_second_cluster_beside_one_that_has_its_quorum(told: Callable[[str], View]) -> None:
     facts = {"etcd02": serving("etcd02", view=told("etcd02"))}
-    look = recover.Look(facts, {}, dict.fromkeys(("etcd01", "etcd03"), AWAY))
-    (finding,) = recover._needless(run_of(dict.fromkeys(NAMES)), look)
+    look = survivors.Look(facts, {}, dict.fromkeys(("etcd01", "etcd03"), AWAY))
+    (finding,) = survivors.needless(run_of(dict.fromkeys(NAMES)), look)
     assert finding.message == "etcd02 can commit: the cluster has its quorum"
     facts["etcd02"] = serving("etcd02", view=DOWN)
-    assert recover._needless(run_of(dict.fromkeys(NAMES)), look) == []
+    assert survivors.needless(run_of(dict.fromkeys(NAMES)), look) == []
 
 
 @pytest.mark.parametrize("told", [view, full, corrupt])
@@ -117,7 +117,7 @@ def test_recovery_that_was_cut_short_is_completed_under_an_alarm_of_the_snapshot
     monkeypatch.setattr(delivery, "record", lambda *known: done.append("recorded"))
     monkeypatch.setattr(recover, "complete", lambda part, id_, names: done.append("set aside"))
     sides = {name: Side(swapped=("A",)) for name in facts}
-    assert not recover._finish(run, part, recover.Look(facts, sides, {}))
+    assert not recover._finish(run, part, survivors.Look(facts, sides, {}))
     assert done == ["recorded", "set aside"]
 
 

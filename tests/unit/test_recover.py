@@ -16,7 +16,7 @@ from etcdops.restoration import Side
 from etcdops.run import Run
 from etcdops.ssh import Fleet
 from etcdops.steps import recover
-from etcdops.steps.recover import Look
+from etcdops.steps.survivors import Look
 from tests.unit.build import NAMES, config, cut_short, fresh, serving
 
 AWAY = Unreachable("no answer within 10 s", host="etcd01")
@@ -60,7 +60,7 @@ def run(said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run
 def looks(monkeypatch: pytest.MonkeyPatch, *found: Look) -> None:
     """What is seen, one time after the other."""
     rest = list(found)
-    monkeypatch.setattr(recover, "_look", lambda run: rest.pop(0))
+    monkeypatch.setattr(recover, "look", lambda run: rest.pop(0))
 
 
 def answers(monkeypatch: pytest.MonkeyPatch, *errors: OpsError | None) -> list[Sequence[str]]:
