@@ -38,12 +38,14 @@ class Run:
     safe_point: Callable[[], None] = lambda: None  # called where it may stop, between two members; raises if it should
     operation: Operation | None = None  # of a run that changes hosts or the cluster
     _fleet: Fleet | None = None
+    _read: Config | None = None  # what stood in the file, where the configuration is from there
     _base: Run | None = None  # whose connections are used where the hosts are the same
 
     @cached_property
     def config(self) -> Config:
         """The file, read and checked on first use."""
-        return configfile.load(self.path)
+        self._read = configfile.load(self.path)
+        return self._read
 
     @property
     def fleet(self) -> Fleet:
@@ -67,7 +69,7 @@ class Run:
                     operation.lock.hosts
                 )  # after an interrupt: by now the file may be what this run has made it
                 operation.take(self._fleet, self.names)
-                if not again and configfile.load(self.path) != config:
+                if self._read is config and not again and configfile.load(self.path) != config:
                     raise Refused(
                         f"{self.path.name} was changed while this run waited for the lock",
                         hint="the same command again",
