@@ -65,9 +65,8 @@ class Run:
                 shared=shared,
             )
             if operation and not shared:
-                again = bool(
-                    operation.lock.hosts
-                )  # after an interrupt: by now the file may be what this run has made it
+                # After an interrupt the file may be by now what this run itself has made it.
+                again = bool(operation.lock.hosts)
                 operation.take(self._fleet, self.names)
                 if self._read is config and not again and configfile.load(self.path) != config:
                     raise Refused(
