@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,21 +96,30 @@ def tighten(path: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for one run at a time; ``Refused`` if another has it.  A killed run holds nothing."""
+def locked(folder: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Hold ``folder`` for one run at a time; ``Refused`` if another has it for ``seconds`` more.  A killed run holds
+    nothing."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise _failed(folder, error) from None
+    until = time.monotonic() + seconds
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise Refused(f"{folder}: another run is writing here", hint="let it end, then run this again") from None
-    try:
+        while not _held(handle):
+            if time.monotonic() >= until:
+                raise Refused(f"{folder}: another run is writing here", hint="let it end, then run this again")
+            time.sleep(0.1)
         yield
     finally:
         os.close(handle)
+
+
+def _held(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync(folder: Path) -> None:

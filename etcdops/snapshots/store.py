@@ -25,6 +25,7 @@ WORK = ".work-"
 OTHER = "take another backup; inv snapshot.list"
 CHUNK = 1 << 20  # bytes; memory is flat whatever the size of a snapshot
 CROWD = 60  # backups of one revision within as many seconds; more is a loop that somebody forgot
+TURN = 60.0  # seconds that one may take to put its backup in place; a copy to another disk may take long
 LINKLESS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV)  # vfat; CIFS; sshfs; one mount in another
 Progress = Callable[[str, int, int], None]  # name, bytes done, bytes in all: as Reporter.transfer yields it
 
@@ -183,7 +184,7 @@ class FolderStore:
 
     def add(self, source: Path, manifest: Manifest, progress: Progress) -> Manifest:
         atomic.private_folder(self._folder)
-        with atomic.locked(self._folder):
+        with atomic.locked(self._folder, TURN):  # of two backups that come in at once, neither is to fail for it
             self._tidy()
             manifest = unclaimed(manifest, lambda each: self._files(each)[1].exists())
             target, document = self._files(manifest)

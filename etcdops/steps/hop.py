@@ -102,12 +102,14 @@ class Rolling:
         facts = self._recovered(run.fleet.all(gather))
         changes = self.changes(facts)
         due = [name for name, fact in facts.items() if changes[name] or fact.running_version != hop.end]
-        guards.refuse(self._unready(facts))
+        members = run.config.members
+        guards.refuse(each for member in members for each in guards.room(new.config, member, facts[member.name]))
         early = {
             name: [each for each in found if isinstance(each.resource, Release)] for name, found in changes.items()
         }
         delivery.push(new, early, delivery.archives(new, facts, early))
         delivery.ask(new, changes)
+        guards.refuse(self._pending(facts))
         views = gate.pass_through(run)
         self._preconditions(views, due)
         self._save(views)
@@ -144,10 +146,8 @@ class Rolling:
             raise Refused(f"the cluster is not healthy: {reasons}", hint=verdict.ways("inv start", "inv status"))
         return self.run.fleet.all(gather) if fallen else facts
 
-    def _unready(self, facts: Mapping[str, HostFacts]) -> Iterator[Refused]:
-        """Hosts without room for the release; and, before the first turn, what a way back would not take back."""
-        for member in self.run.config.members:
-            yield from guards.room(self.new.config, member, facts[member.name])
+    def _pending(self, facts: Mapping[str, HostFacts]) -> Iterator[Refused]:
+        """Before the first turn, what a way back would not take back."""
         if any(fact.running_version == self.hop.end for fact in facts.values()):
             return  # it is under way, and may have had to be mended to go on
         for name, want in self.wants(self.old, facts).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -163,21 +164,38 @@ AHEAD = serving("etcd01", executable="/opt/etcd/3.7.3/etcd")
     ("facts", "due", "found"),
     [
         (three(serving), {}, []),
-        (three(serving, CRAMPED), {}, ["etcd02: 1 MiB free for /opt/etcd, 256 MiB needed"]),
-        (three(serving, replace(CRAMPED, releases={"3.7.3": "aa"})), {}, []),
         (three(serving), {"etcd03": "quota"}, ["etcd03: a restart would bring more than the release: quota"]),
         (three(serving), {"etcd03": "snapshot-count"}, []),
         (three(serving, AHEAD), {"etcd03": "quota"}, []),  # a setting had to be mended for it to go on
     ],
-    ids=["ready", "no room", "no room needed", "a change is pending", "a log begins anew", "under way"],
+    ids=["ready", "a change is pending", "a log begins anew", "under way"],
 )
-def test_what_is_asked_before_a_release_comes(
+def test_a_release_comes_alone(
     monkeypatch: pytest.MonkeyPatch, facts: Mapping[str, HostFacts], due: Mapping[str, str], found: list[str]
 ) -> None:
     monkeypatch.setattr(Rolling, "wants", lambda self, run, facts: dict.fromkeys(facts))
     whose = iter(facts)
     monkeypatch.setattr(hop.desired, "needs_restart", lambda want: due.get(next(whose), ""))
-    assert [f"{each.host}: {each.message}" for each in rolling(NEXT)._unready(facts)] == found
+    assert [f"{each.host}: {each.message}" for each in rolling(NEXT)._pending(facts)] == found
+
+
+@pytest.mark.parametrize("ready", [{}, {"3.7.3": "aa"}], ids=["to come", "there"])
+def test_no_release_comes_to_a_host_without_room(monkeypatch: pytest.MonkeyPatch, ready: Mapping[str, str]) -> None:
+    """A disk that it fills is etcd's own."""
+    facts = three(serving, replace(CRAMPED, releases={VERSION: "aa", **ready}))
+    done: list[str] = []
+    monkeypatch.setattr(Rolling, "_recovered", lambda self, facts: facts)
+    monkeypatch.setattr(Rolling, "changes", lambda self, facts: dict.fromkeys(facts, ()))
+    monkeypatch.setattr(hop.delivery, "archives", lambda *known: {})
+    monkeypatch.setattr(hop.delivery, "push", lambda *known: done.append("pushed"))
+    monkeypatch.setattr(hop.delivery, "ask", lambda *known: sys.exit(9))  # far enough
+    work = rolling(NEXT)
+    work.run._fleet = cast(Any, SimpleNamespace(all=lambda work: facts))
+    with pytest.raises((OpsError, SystemExit)) as caught:
+        work.carry_out()
+    assert done == (["pushed"] if ready else [])
+    found = [f"{each.host}: {each.message}" for each in getattr(caught.value, "findings", ())]
+    assert found == ([] if ready else ["etcd02: 1 MiB free for /opt/etcd, 256 MiB needed"])
 
 
 def test_one_of_a_mixed_cluster_that_is_down_is_told_the_way_that_works() -> None:

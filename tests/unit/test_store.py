@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -287,7 +287,19 @@ def test_the_same_name_twice(store: FolderStore, source: Path) -> None:
         store.add(source, manifest(DATA), quiet)
 
 
-def test_one_run_at_a_time(store: FolderStore, folder: Path, source: Path) -> None:
+def test_two_backups_that_come_in_at_once_wait_for_each_other(
+    store: FolderStore, folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as other:
+        folder.mkdir(exist_ok=True)
+        other.enter_context(atomic.locked(folder))
+        monkeypatch.setattr("etcdops.atomic.time.sleep", lambda seconds: other.close())
+        store.add(source, manifest(DATA), quiet)
+    assert len(store.manifests()) == 1
+
+
+def test_one_run_at_a_time(store: FolderStore, folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etcdops.snapshots.store.TURN", 0.2)
     stored = store.add(source, manifest(DATA), quiet)
     with atomic.locked(folder):
         for change in (lambda: store.remove(stored), lambda: store.add(source, manifest(DATA, revision=9), quiet)):
