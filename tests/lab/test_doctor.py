@@ -331,6 +331,7 @@ def test_host_off_hides_nothing(patient: Project, hosts: Hosts) -> None:
     hosts.eventually(lambda: patient.inv("health").code == 0)
 
 
+@pytest.mark.chaos
 def test_database_that_is_mostly_empty_then_full(patient: Project, hosts: Hosts) -> None:
     """The last one: what fills it stays on the hosts."""
     hosts.sh("etcd01", FILL.format(count=100, key="/big/$n"))

@@ -521,6 +521,7 @@ def test_a_quorum_that_comes_back_ends_it(ours: Project, hosts: Hosts) -> None:
     assert (kept.keys(ours, SURVIVOR), kept.cluster_id(ours, SURVIVOR)) == (keys, old)
 
 
+@pytest.mark.chaos
 def test_the_new_cluster_does_not_come_up(lost: LostForGood, hosts: Hosts) -> None:
     """Its etcd cannot start: the survivor is as it was."""
     hosts.put(

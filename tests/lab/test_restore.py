@@ -420,6 +420,7 @@ NO_START = "/etc/systemd/system/etcd.service.d"
 OF_ETCD = "ls -d /etc/etcd/*.conf /etc/etcd/identity.json /etc/systemd/system/etcd.service /var/lib/etcd/default.etcd"
 
 
+@pytest.mark.chaos
 def test_fresh_hosts_are_bare_again_when_it_fails(ours: Project, hosts: Hosts) -> None:
     """No etcd is left that would make an empty cluster, by hand or at the next boot."""
     _, then, now = backup(ours)

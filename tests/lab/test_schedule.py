@@ -112,7 +112,7 @@ def scheduled(cluster: Project, hosts: Hosts) -> Iterator[Project]:
     [
         ("3.4.23", True, False, "ops"),
         pytest.param("3.4.23", False, False, "root", marks=pytest.mark.chaos),
-        ("3.6.16", False, True, "root"),
+        pytest.param("3.6.16", False, True, "root", marks=pytest.mark.chaos),
     ],
 )
 def test_from_the_first_schedule_to_a_file_that_can_be_restored(
