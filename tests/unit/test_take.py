@@ -66,9 +66,9 @@ def saved(folder: Path, bytes_: int, pauses: int, snapshot: bytes = SNAPSHOT) ->
     return subprocess.run(["sh", "-c", script, "snapshot", "l"], capture_output=True, timeout=120)
 
 
-@pytest.mark.parametrize(("bytes_", "pauses"), [(1024, 2000), (len(SNAPSHOT), 3000)])
+@pytest.mark.parametrize(("bytes_", "pauses"), [(1024, 1000), (len(SNAPSHOT), 3000)])
 def test_etcd_that_stands_still_for_a_while(tmp_path: Path, bytes_: int, pauses: int) -> None:
-    """Two minutes in the midst of it; longer at the end, when it is all there and goes to the disk."""
+    """Two minutes would do in the midst of it; longer at the end, when it is all there and goes to the disk."""
     done = saved(tmp_path, bytes_, pauses)
     assert (done.returncode, done.stdout) == (0, SNAPSHOT), done.stderr
     assert b"size\t4128\nasked\t7\n" in done.stderr
