@@ -62,9 +62,8 @@ def pytest_words(tiers: Sequence[str], words: Sequence[str]) -> list[str]:
     if list(tiers) == [CHAOS]:
         return [f"{TESTS.name}/lab", f"{TESTS.name}/{CHAOS}", "-m", CHAOS, *WORKERS, *words]
     folders = [f"{TESTS.name}/{tier}" for tier in tiers]
-    if list(tiers) == ["lab"]:
-        return [*folders, "-m", f"not {CHAOS}", *WORKERS, *words]
-    return [*folders, *((*WALK, *WORKERS) if "lab" in tiers else ()), *words]
+    which = ("-m", f"not {CHAOS}") if list(tiers) == ["lab"] else WALK
+    return [*folders, *((*which, *WORKERS) if "lab" in tiers else ()), *words]
 
 
 def install(run: Run) -> None:
