@@ -15,7 +15,7 @@ PARTS = {".part", ".new"}
 
 # Staged files and folders, work folders, what bars etcd, units and processes of ours.  One line for each.
 SEARCH = r"""
-find /etc /opt /usr/local /var/lib /var/tmp /tmp /root /run -xdev \
+find /etc /opt /usr/local /var/lib /var/tmp /tmp /root /run /dev/shm -xdev \
     \( -path '/var/lib/etcd/*/member' -o -path /var/lib/systemd -o -path '/tmp/systemd-private-*' \
     -o -path '/run/systemd' -o -path '/run/credentials' \) -prune \
     -o \( -name '*.etcdops-*' -o -name '.etcdops*' -o -name 'etcdops*' -o -name '*.part' -o -name 'restore-*' \

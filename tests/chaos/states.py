@@ -34,7 +34,8 @@ id -u etcd >{SAVED}/STATE.uid 2>/dev/null; id -g etcd >{SAVED}/STATE.gid 2>/dev/
 COME_BACK = f"""
 {STOP}
 cd /
-rm -rf {PLACES} opt/etcd opt/.etcdops.* run/etcdops* run/systemd/system/etcd.service.d var/tmp/.etcdops-*
+rm -rf {PLACES} opt/etcd opt/.etcdops.* run/etcdops* run/systemd/system/etcd.service.d \\
+    var/tmp/.etcdops-* dev/shm/.etcdops-*
 cp -a --sparse=always {SAVED}/STATE/. /
 [ ! -d {SAVED}/STATE.opt ] || cp -al {SAVED}/STATE.opt opt/etcd
 if [ -s {SAVED}/STATE.uid ]; then

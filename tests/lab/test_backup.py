@@ -23,7 +23,7 @@ from tests.lab.writer import Writer
 from tests.unit.snapshots import content
 
 LEFTOVERS = (
-    "ls -d /var/tmp/.etcdops-* /var/lib/etcd/.etcdops-* 2>/dev/null; "
+    "ls -d /dev/shm/.etcdops-* /var/tmp/.etcdops-* /var/lib/etcd/.etcdops-* 2>/dev/null; "
     "pgrep -af '[e]tcdctl.*snapshot|[e]tcd --name drill'; true"
 )
 
@@ -325,7 +325,7 @@ def test_no_room_on_the_hosts(project: NewProject, hosts: Hosts, tmp_path: Path)
     new = project(backup={"dir": str(tmp_path / "store")})
     hosts.each(
         "mkdir -p /var/lib/etcd && mount -t tmpfs -o size=700M,mode=755 tmpfs /var/lib/etcd && "
-        "mount -t tmpfs -o size=30M,mode=1777 tmpfs /var/tmp"
+        "for each in /var/tmp /dev/shm; do mount -t tmpfs -o size=30M,mode=1777 tmpfs $each || exit; done"
     )
     try:
         new.inv("deploy").ok()
@@ -338,7 +338,7 @@ def test_no_room_on_the_hosts(project: NewProject, hosts: Hosts, tmp_path: Path)
         assert new.inv("backup", "--json").ok().json()["member"] == "etcd03"
         nothing_left(hosts)
     finally:
-        hosts.each("systemctl stop etcd; umount -l /var/tmp /var/lib/etcd")
+        hosts.each("systemctl stop etcd; umount -l /var/tmp /dev/shm /var/lib/etcd")
 
 
 # Runs beside and after others
@@ -387,15 +387,16 @@ def test_run_that_is_cut_short(cluster: Project, hosts: Hosts, store: Path, numb
     nothing_left(hosts)
 
 
-def test_leftover_of_a_host_that_was_off(cluster: Project, hosts: Hosts, store: Path) -> None:
-    """A run's folder there outlives a power cut; the next backup from that host takes it away once it is a day old."""
-    hosts.each("mkdir -m 700 /var/tmp/.etcdops-snapshot.old /var/tmp/.etcdops-snapshot.new")
-    hosts.each("touch -d '2 days ago' /var/tmp/.etcdops-snapshot.old")
+def test_leftover_of_a_run_that_was_killed(cluster: Project, hosts: Hosts, store: Path) -> None:
+    """A run's folder there may outlive it; the next backup from that host takes it away, once no run can be so old."""
+    hosts.each("mkdir -m 700 /var/tmp/.etcdops-snapshot.new")
+    for place in ("/dev/shm", "/var/tmp"):
+        hosts.each(f"mkdir -m 700 {place}/.etcdops-snapshot.old; touch -d '2 hours ago' {place}/.etcdops-snapshot.old")
     try:
         source = cluster.inv("backup", "--json").ok().json()["member"]
-        assert hosts.sh(source, "ls -A /var/tmp | grep etcdops") == ".etcdops-snapshot.new"
+        assert hosts.sh(source, "ls -A /dev/shm /var/tmp | grep etcdops") == ".etcdops-snapshot.new"
     finally:
-        hosts.each("rm -rf /var/tmp/.etcdops-snapshot.*")
+        hosts.each("rm -rf /var/tmp/.etcdops-snapshot.* /dev/shm/.etcdops-snapshot.*")
 
 
 # What a database can be like

@@ -39,7 +39,7 @@ def ours(cluster: Project, hosts: Hosts, tmp_path: Path) -> Iterator[Project]:
     del cluster.config["backup"]
     cluster.write()
     let_go(hosts, "*")
-    hosts.each("rm -rf /var/lib/etcd/aside-* /usr/bin/etcdctl /var/tmp/.etcdops-*")
+    hosts.each("rm -rf /var/lib/etcd/aside-* /usr/bin/etcdctl /var/tmp/.etcdops-* /dev/shm/.etcdops-*")
     if set(hosts.each(LEFTOVERS).values()) == {""} and cluster.inv("health").code == 0:
         cluster.adopt()
     else:

@@ -19,7 +19,7 @@ from tests.lab.conftest import NewProject
 from tests.watch import Watch
 
 MEMORY = ("run", "tmp", "dev/shm")  # file systems of a host that are not on its disk
-OURS = re.compile(r"/(opt/\.|run/|tmp/|var/tmp/)etcdops\.")  # temporary files on a host
+OURS = re.compile(r"/(opt/\.|run/|tmp/|var/tmp/|dev/shm/)etcdops\.")  # temporary files on a host
 ALLOWED = {0o600, 0o400}
 # What must never be: a key that others may open for a moment, and an argument that is a secret.
 SLIP = f"""umask 022; (echo '-----BEGIN PRIVATE KEY-----'; echo {"A" * 64}) >/root/slip; chmod 600 /root/slip

@@ -27,7 +27,7 @@ SNAPSHOT = CONTENT + hashlib.sha256(CONTENT).digest()
 # `kill` is left as it is, so that what is watched is watched; `stat` of the growing file answers without a process.
 HARNESS = r"""
 systemctl() { echo $$; }
-mktemp() { mkdir "$FAKE/work" && echo "$FAKE/work"; }
+mktemp() { echo "$2" >"$FAKE/place" && mkdir "$FAKE/work" && echo "$FAKE/work"; }
 find() { :; }
 sync() { exit; } # which is beside what is tested
 etcdctl() {
@@ -58,11 +58,13 @@ stat() {
 """
 
 
-def saved(folder: Path, bytes_: int, pauses: int, snapshot: bytes = SNAPSHOT) -> subprocess.CompletedProcess[bytes]:
+def saved(
+    folder: Path, bytes_: int, pauses: int, snapshot: bytes = SNAPSHOT, fakes: str = ""
+) -> subprocess.CompletedProcess[bytes]:
     """The script, with an etcdctl that stands still for so many pauses after so many bytes."""
     (folder / "snapshot").write_bytes(snapshot)
     subprocess.run(["mkfifo", folder / "fifo"], check=True)
-    script = f"FAKE={folder} bytes={bytes_} pauses={pauses}\n{HARNESS}\n{layout.script('client', 'snapshot')}"
+    script = f"FAKE={folder} bytes={bytes_} pauses={pauses}\n{HARNESS}\n{fakes}\n{layout.script('client', 'snapshot')}"
     return subprocess.run(["sh", "-c", script, "snapshot", "l"], capture_output=True, timeout=120)
 
 
@@ -81,6 +83,41 @@ def test_etcd_that_stands_still_for_ever(tmp_path: Path, bytes_: int, pauses: in
     assert (done.returncode, done.stdout) == (1, SNAPSHOT[:bytes_])
     assert f"etcd stopped giving the snapshot after {bytes_} bytes" in done.stderr.decode()
     assert not (tmp_path / "work").exists()
+
+
+FREE = """
+sed() { case "$*" in */proc/meminfo) echo MEMORY ;; *) command sed "$@" ;; esac; }
+stat() {
+    case "$*" in
+    '-f -c %a * %S -- /dev/shm') echo 'SHM * 1048576' ;;
+    '-f -c %a * %S -- /var/tmp') echo 'TMP * 1048576' ;;
+    '-f -c %a * %S -- /var/lib/etcd') echo 'DATA * 1048576' ;;
+    *) command stat "$@" ;;
+    esac
+}
+"""
+NEED = 65  # MiB, for a database of a page
+PLACES = {  # MiB of memory, and of room in /dev/shm, /var/tmp and /var/lib/etcd
+    "memory": ((4 * NEED, NEED, NEED, NEED), "/dev/shm"),
+    "more than a quarter of the memory": ((4 * NEED - 5, NEED, NEED, NEED), "/var/tmp"),
+    "memory, of which /dev/shm may not have as much": ((4 * NEED, NEED - 2, NEED, NEED), "/var/tmp"),
+    "etcd's own disk alone has the room": ((0, NEED, NEED - 2, NEED), "/var/lib/etcd"),
+    "none": ((4 * NEED - 5, NEED, NEED - 2, NEED - 2), ""),
+}
+
+
+@pytest.mark.parametrize(("free", "place"), PLACES.values(), ids=PLACES.keys())
+def test_where_it_is_kept_meanwhile(tmp_path: Path, free: tuple[int, int, int, int], place: str) -> None:
+    memory, shm, tmp, data = map(str, free)
+    fakes = (
+        FREE.replace("MEMORY", f"{int(memory) * 1024}").replace("SHM", shm).replace("TMP", tmp).replace("DATA", data)
+    )
+    done = saved(tmp_path, 1024, 1, fakes=fakes)
+    if place:
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "place").read_text() == f"{place}/.etcdops-snapshot.XXXXXXXX\n"
+    else:
+        assert "no room for a snapshot of 64 MiB in /var/tmp or /var/lib/etcd" in done.stderr.decode()
 
 
 FLIPPED = bytes(100) + b"\1" + SNAPSHOT[101:]
