@@ -141,7 +141,7 @@ class Clients:
                 if connection:
                     connection.close()
                 connection = None
-                self._stop.wait(self._pause)
+                self._stop.wait(4 * self._pause)  # many fail while a host is away, and each takes the processor's time
 
     def _connect(self, address: str, timeout: float) -> http.client.HTTPConnection:
         """By what config.yaml and pki say now: both may change meanwhile."""

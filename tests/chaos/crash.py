@@ -232,7 +232,7 @@ class Matrix:
     def _writing(self) -> contextlib.AbstractContextManager[Clients | None]:
         if not self.state.members:
             return contextlib.nullcontext()
-        return Clients(self.project, {name: address(name) for name in FIVE})
+        return Clients(self.project, {name: address(name) for name in FIVE}, pause=0.2)
 
     def _tell_restored(self, clients: Clients) -> None:
         """A cluster that a restore has begun goes on from the backup of the state."""

@@ -18,21 +18,25 @@ SAVED = "/root/saved"
 
 # All that a task may change on a host; releases by hard links, since nobody writes into one that is in place.
 PLACES = "etc/etcd etc/systemd/system usr/local var/lib/etcd var/backups/etcd var/lib/systemd/timers"
-STOP = r"""
+# Everywhere before anything is saved or comes back anywhere, and all of it before any member starts: one that still ran
+# beside others that had begun again would commit with them what the state knows nothing of.
+STOP = "systemctl stop etcd.service 2>/dev/null; true"
+START = """
+[ ! -e /etc/systemd/system/multi-user.target.wants/etcd.service ] || systemctl start --no-block etcd.service
+"""
+END = r"""
 for pid in $(pgrep -f '^timeout (-k 5|100) '); do kill -9 -$pid 2>/dev/null; done
 systemctl kill --signal=KILL etcd.service 'etcdops-*' 2>/dev/null
 systemctl stop etcd.service 'etcdops-*' 2>/dev/null
+true
 """
 SAVE = f"""
-systemctl stop etcd.service 2>/dev/null
 rm -rf {SAVED}/STATE && mkdir -p {SAVED}/STATE && cd /
 for each in {PLACES}; do [ ! -e $each ] || cp -a --sparse=always --parents $each {SAVED}/STATE; done
 rm -rf {SAVED}/STATE.opt && {{ [ ! -d opt/etcd ] || cp -al opt/etcd {SAVED}/STATE.opt; }}
-id -u etcd >{SAVED}/STATE.uid 2>/dev/null; id -g etcd >{SAVED}/STATE.gid 2>/dev/null
-[ ! -e etc/systemd/system/multi-user.target.wants/etcd.service ] || systemctl start --no-block etcd.service
+id -u etcd >{SAVED}/STATE.uid 2>/dev/null; id -g etcd >{SAVED}/STATE.gid 2>/dev/null; true
 """
 COME_BACK = f"""
-{STOP}
 cd /
 rm -rf {PLACES} opt/etcd opt/.etcdops.* run/etcdops* run/systemd/system/etcd.service.d \\
     var/tmp/.etcdops-* dev/shm/.etcdops-*
@@ -46,7 +50,6 @@ else
 fi
 systemctl daemon-reload
 systemctl reset-failed
-[ ! -e etc/systemd/system/multi-user.target.wants/etcd.service ] || systemctl start --no-block etcd.service
 """
 
 # What is to be seen of a state: each path with kind, mode, owner and digest; small texts whole; units; accounts.
@@ -92,12 +95,14 @@ class State:
         folder = project.folder.parent / "saved" / name
         shutil.copytree(project.folder, folder, symlinks=True)
         active = project.hosts.each("systemctl is-active etcd; true", FIVE)
-        _each(project, SAVE, name)
+        for script in (STOP, SAVE, START):
+            _each(project, script, name)
         return cls(name, folder, [host for host, text in active.items() if text == "active"])
 
     def come_back(self, project: Project) -> None:
         """All of it as it was, and the cluster serving, if there is one."""
-        _each(project, COME_BACK, self.name)
+        for script in (END, COME_BACK, START):
+            _each(project, script, self.name)
         shutil.rmtree(project.folder)
         shutil.copytree(self.folder, project.folder, symlinks=True)
         reread(project)
@@ -114,9 +119,9 @@ def commit(project: Project, names: Sequence[str]) -> None:
             "https://127.0.0.1:2379",
             f"--cacert={ssl}/ca.pem --cert={ssl}/client.pem --key={ssl}/client-key.pem",
         )
-    ask = f"/usr/local/bin/etcdctl --endpoints={where} {secure} --command-timeout=1s endpoint health >/dev/null 2>&1"
+    ask = f"/usr/local/bin/etcdctl --endpoints={where} {secure} --command-timeout=5s endpoint health >/dev/null 2>&1"
     asked = f"ETCDCTL_API=3 {ask} && echo yes || echo no"
-    project.hosts.eventually(lambda: set(project.hosts.each(asked, names).values()) == {"yes"}, 60)
+    project.hosts.eventually(lambda: set(project.hosts.each(asked, names).values()) == {"yes"}, 120)
 
 
 def _each(project: Project, script: str, name: str) -> None:

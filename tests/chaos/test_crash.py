@@ -65,7 +65,7 @@ def place(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
     folder.mkdir()
     with hosts.more(len(FIVE)):
         hosts.bare()
-        project = Project(hosts, folder, version=OLD, release=archives(hosts, OLD, NEW), ssh={"connect_timeout": 1})
+        project = Project(hosts, folder, version=OLD, release=archives(hosts, OLD, NEW), ssh={"connect_timeout": 5})
         leftovers.temporary(project)
         yield project
 
