@@ -12,6 +12,7 @@ from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
 from etcdops.guards.host import (
     adopted,
+    ahead,
     between,
     by_chance,
     cut_short,
@@ -116,12 +117,19 @@ def beneath_a_restore(config: Config, facts: Facts) -> list[Refused]:
 def welcome(config: Config, member: Member, facts: Facts, ids: Collection[int], token: str) -> list[Refused]:
     """The same for ``member``, which joins the others: its host as for a deploy, and they run as config.yaml says.
 
+    Or some run the next minor, in the middle of an upgrade: for as long as one does not, the cluster's version is that
+    of config.yaml, and etcd takes a member with it.  Else a host that is lost meanwhile could not be replaced, and no
+    upgrade goes on without it.
+
     ``facts`` are those of the hosts that answer, ``ids`` the members of the cluster, ``token`` is its incarnation's.
     """
     found = [*unwelcome(config, member, facts[member.name], ids, token)]
-    for other in config.members:
-        if other.name != member.name and other.name in facts:
-            found += [*unlike(config, other, facts[other.name]), *other_member(config, facts[other.name])]
+    others = [each for each in config.members if each.name != member.name and each.name in facts]
+    upgraded = {each.name for each in others if ahead(config, facts[each.name])}
+    for other in others:
+        fact = facts[other.name]
+        in_between = other.name in upgraded and len(upgraded) < len(others)
+        found += [*(other_way if in_between else unlike)(config, other, fact), *other_member(config, fact)]
     return [*found, *same_machine(facts), *clocks(facts)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from itertools import pairwise
 
 from etcdops import layout, transport
 from etcdops.config import Config, Member
@@ -10,7 +11,8 @@ from etcdops.errors import Refused
 from etcdops.facts import HostFacts, fingerprints
 from etcdops.keystore import MemberPki
 from etcdops.release import architecture
-from etcdops.versions import Hop
+from etcdops.values import SUPPORTED_MINORS
+from etcdops.versions import Hop, minor
 
 ASIDE = f"mv {layout.DATA_DIR} {layout.DATA_DIR}.old, if its data is not needed"
 SYSTEMD = 235  # the first that knows StateDirectory= and `systemctl show --value`
@@ -162,13 +164,17 @@ def other_release(config: Config, member: Member, facts: HostFacts) -> Iterator[
     if is_strange(facts) or not (facts.is_running or facts.has_data):
         return
     version = installed(facts)
-    if version and version.rpartition(".")[0] != config.cluster.minor:
+    if version and minor(version) != config.cluster.minor:
         yield Refused(
             f"runs etcd {version}, and config.yaml asks for {config.cluster.version}",
             host=member.name,
-            hint=f"set cluster.version to a {version.rpartition('.')[0]} release; inv upgrade and inv downgrade "
-            "change the minor",
+            hint=f"set cluster.version to a {minor(version)} release; inv upgrade and inv downgrade change the minor",
         )
+
+
+def ahead(config: Config, facts: HostFacts) -> bool:
+    """Whether it runs the minor after that of config.yaml, to which an upgrade has brought it."""
+    return (config.cluster.minor, minor(installed(facts))) in pairwise(SUPPORTED_MINORS)
 
 
 def is_strange(facts: HostFacts) -> bool:

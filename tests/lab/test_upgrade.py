@@ -145,6 +145,31 @@ def test_killed_in_the_middle_the_same_command_goes_on(project: NewProject, host
 
 
 @pytest.mark.chaos
+def test_member_lost_in_the_middle_is_replaced_and_the_same_command_goes_on(project: NewProject, hosts: Hosts) -> None:
+    new = project(version="3.5.35", release=archives(hosts, "3.5.35", "3.6.16"))
+    new.inv("deploy").ok()
+    first, second = sorted(set(NAMES) - {leader(new)})
+    held = hosts.hold(second, "timeout", when=AT_RESTART)
+    with Writer(new) as writer:
+        run = new.start("upgrade", "--to=3.6.16")
+        held.reached(180)
+        run.signal(signal.SIGKILL)
+        run.end()
+        held.release()
+        hosts.sh(second, "rm -f /usr/local/sbin/timeout")
+        hosts.eventually(lambda: new.inv("health").code == 0)
+        upgraded = {name for name, path in hosts.each(RUNS).items() if "3.6.16" in path}
+        assert upgraded and upgraded != set(NAMES)
+        lost = second if first in upgraded else first  # one of each release is left
+        hosts.sh(lost, "systemctl kill -s KILL etcd; systemctl stop etcd; rm -rf /var/lib/etcd/default.etcd")
+        new.inv("upgrade", "--to=3.6.16").failed(3, f"inv replace-member {lost}")
+        new.inv("replace-member", lost, "--yes").ok()
+        assert "3.5.35" in hosts.sh(lost, RUNS)
+    goes(new, hosts, "upgrade", "3.6.16")
+    assert writer.lost() == {}
+
+
+@pytest.mark.chaos
 def test_a_release_that_loses_data_is_left(project: NewProject, hosts: Hosts) -> None:
     """3.5.1 is what nobody gets from us; who has it gets away from it."""
     new = project(version="3.5.16", release=archives(hosts, "3.5.16", "3.5.30"))

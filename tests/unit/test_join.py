@@ -94,6 +94,31 @@ def test_lost_member_whose_host_answers() -> None:
     shown("replace", Replacement(old, plain("etcd03"), False, True, host, join).lines())
 
 
+def on_release(name: str, version: str) -> HostFacts:
+    return runs(name, executable=f"/opt/etcd/{version}/etcd")
+
+
+OTHERS = "{}: runs etcd {}, and config.yaml asks for 3.6.16"
+RELEASES = {
+    "an upgrade has brought one further": (("3.7.3", "3.6.16", "3.6.16"), []),
+    "and all but one": (("3.7.3", "3.7.3", "3.6.16"), []),
+    "all that are left run the new one": (("3.7.3", "3.7.3"), [OTHERS.format(name, "3.7.3") for name in NAMES[:2]]),
+    "one is a minor behind": (("3.5.30", "3.6.16", "3.6.16"), [OTHERS.format("etcd01", "3.5.30")]),
+}
+
+
+@pytest.mark.parametrize(("versions", "wanted"), RELEASES.values(), ids=RELEASES.keys())
+def test_release_that_the_others_run(versions: tuple[str, ...], wanted: list[str]) -> None:
+    """etcd takes a member whose minor is the cluster's version, which is that of the oldest."""
+    found = survey(*map(on_release, NAMES, versions), fresh("etcd04"))
+    said = []
+    try:
+        Join.plan(run_of(), NEW, found, found.cluster, EDIT)
+    except Refused as refused:
+        said = [str(each).partition(";")[0] for each in refused.findings]
+    assert said == wanted
+
+
 # The new etcd03 is a voter at etcd04's address.
 THERE = runs("etcd03", addresses=fresh("etcd04").addresses, boot_id="boot-of-new", paths={layout.IDENTITY: path()})
 HOSTS: dict[str, tuple[HostFacts, str]] = {
