@@ -12,12 +12,9 @@ from etcdops.errors import Refused
 from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
 from etcdops.guards.host import (
     adopted,
-    ahead,
     between,
-    by_chance,
     cut_short,
     other_member,
-    other_release,
     other_way,
     plain_peers,
     room,
@@ -30,6 +27,7 @@ from etcdops.guards.host import (
     unready,
     unwelcome,
 )
+from etcdops.guards.release import ahead, by_chance, other_release
 
 __all__ = [
     "Facts",

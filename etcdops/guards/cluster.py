@@ -10,7 +10,8 @@ from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts
-from etcdops.guards.host import ASIDE, installed, is_strange, other_member
+from etcdops.guards.host import ASIDE, other_member
+from etcdops.guards.release import installed, is_strange
 
 CLOCK_LIMIT = 1.0  # seconds; etcd itself warns above this drift between peers
 

@@ -17,7 +17,7 @@ from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import View, reason
 from etcdops.facts import HostFacts, gather
-from etcdops.guards.host import installed
+from etcdops.guards.release import installed
 from etcdops.plan import Change, Release, diff
 from etcdops.rollout import token
 from etcdops.run import Run

@@ -14,7 +14,7 @@ from etcdops.errors import OpsError, Refused, UsageError
 from etcdops.etcd import release
 from etcdops.facts import HostFacts, gather
 from etcdops.flaws import flaws
-from etcdops.guards.host import installed
+from etcdops.guards.release import installed
 from etcdops.run import Run
 from etcdops.steps import canary
 from etcdops.steps.hop import Rolling, client, record, translated, under
