@@ -28,9 +28,11 @@ LONG = 0.15  # seconds from which on a command is killed in its middle, too
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where a run is killed: ``phase`` of command ``number``; ``name`` is who does what there."""
+    """Where a run is killed: ``phase`` of command ``number``, which is the ``nth`` of its step; ``name`` is who does
+    what there."""
 
     number: int
+    nth: int
     phase: str  # before | after | within
     name: str
     delay: float = 0.0
@@ -38,13 +40,19 @@ class Boundary:
     @property
     def words(self) -> str:
         """For ETCDOPS_CRASH_AT."""
-        return f"{self.phase} {self.number}" + (f" {self.delay:.3f}" if self.delay else "")
+        delay = f" {self.delay:.3f}" if self.phase == "within" else ""
+        return f"{self.phase} {self.nth}{delay} {self.what}"
+
+    @property
+    def what(self) -> str:
+        """The step, on whatever host; here the name that changes."""
+        return self.name.partition(" ")[2]
 
     @property
     def kind(self) -> str:
         """What it has in common with others: the step, on whatever host; here the folder, whatever file."""
-        where, _, what = self.name.partition(" ")
-        return f"{self.phase} {what.partition('/')[0] if where == 'here' else what}"
+        here = self.name.startswith("here ")
+        return f"{self.phase} {self.what.partition('/')[0] if here else self.what}"
 
     def __str__(self) -> str:
         return f"{self.phase} {self.number} ({self.name})"
@@ -55,13 +63,16 @@ def boundaries(log: str, chance: random.Random) -> list[Boundary]:
     rows = [line.split("\t") for line in log.splitlines()]
     took = {int(row[0]): float(row[2]) for row in rows if row[1] == "took"}
     found = []
+    seen: Counter[str] = Counter()
     for number, where, what in [(int(row[0]), *row[1:]) for row in rows if row[1] != "took"]:
         name = f"{where} {what}"
-        found.append(Boundary(number, "before", name))
+        seen[what] += 1
+        nth = seen[what]
+        found.append(Boundary(number, nth, "before", name))
         if where != "here":
-            found.append(Boundary(number, "after", name))
+            found.append(Boundary(number, nth, "after", name))
             if took.get(number, 0.0) > LONG:
-                found.append(Boundary(number, "within", name, chance.uniform(0.05, took[number])))
+                found.append(Boundary(number, nth, "within", name, chance.uniform(0.05, took[number])))
     return found
 
 
@@ -91,12 +102,15 @@ def instead(at: Boundary, rest: Sequence[Boundary]) -> list[Boundary]:
 
 
 def death(at: Boundary, log: str) -> Boundary | None:
-    """Where the run that has written ``log`` died, if that was at number ``at``: another command may have had it."""
+    """Where the run that has written ``log`` died, if that was ``at``: which host had the command may differ."""
     rows = [line.split("\t") for line in log.splitlines()]
-    mine = [row[1:] for row in rows if row[0] == str(at.number)]
-    if not mine or (at.phase == "within" and any(row[0] == "took" for row in mine)):
+    mine = [row for row in rows if row[1] != "took" and row[2] == at.what]
+    if len(mine) < at.nth:
+        return None
+    number, where, _ = mine[at.nth - 1]
+    if at.phase == "within" and any(row[:2] == [number, "took"] for row in rows):
         return None  # it had come to its end before
-    return dataclasses.replace(at, name=" ".join(mine[0]))
+    return dataclasses.replace(at, name=f"{where} {at.what}")
 
 
 @dataclass(frozen=True)
@@ -210,8 +224,7 @@ class Matrix:
                 clients.go_on()
         wrong = differences(end, self._end(before, clients))
         assert not wrong, ("another end than undisturbed", wrong)
-        how = "killed" if died and died.kind == at.kind else f"killed at {died or 'a later one'}"
-        how = how if killed.code else "not reached"
+        how = ("killed" if died else "killed after it") if killed.code else "not reached"
         return f"{how}, the same again took {again.seconds:.1f} s"
 
     def _end(self, before: Portrait, clients: Clients | None) -> dict[str, str]:

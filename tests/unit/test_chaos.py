@@ -53,7 +53,12 @@ def test_a_run_is_killed_before_and_after_each_command_and_within_a_long_one() -
         "before 4",
         "before 5",
     ]
-    assert found[6].words.startswith("within 3 ")
+    assert [found[n].words for n in (0, 3, 7)] == [
+        "before 1 gate.ask",
+        "after 2 gate.ask",
+        "before 1 rename pki/ca.pem",
+    ]
+    assert found[6].words == f"within 1 {found[6].delay:.3f} apply.push"
     assert 0.05 <= found[6].delay <= 2.0
 
 
@@ -68,12 +73,13 @@ def test_a_sample_has_each_kind_before_it_has_any_twice() -> None:
 
 
 def test_where_a_run_died_is_what_its_own_log_says() -> None:
-    before, after = (each for each in boundaries(LOG, random.Random(1)) if each.words in {"before 3", "after 3"})
-    assert death(before, LOG) == before
-    other = death(after, LOG.replace("apply.push", "gate.ask"))
+    found = boundaries(LOG, random.Random(1))
+    second, push = (each for each in found if each.words in {"before 2 gate.ask", "before 1 apply.push"})
+    assert death(second, LOG) == second
+    other = death(push, "1\tetcd01\tgate.ask\n2\tetcd03\tapply.push\n")
     assert other
-    assert other.kind == "after gate.ask"
-    assert death(before, "1\tetcd01\tgate.ask\n") is None
+    assert other.name == "etcd03 apply.push"
+    assert death(second, "1\tetcd01\tgate.ask\n2\tetcd03\tapply.push\n") is None
 
 
 def test_who_dies_in_the_middle_of_a_command_does_not_outlive_it() -> None:
@@ -85,6 +91,6 @@ def test_who_dies_in_the_middle_of_a_command_does_not_outlive_it() -> None:
 def test_a_missed_boundary_is_the_turn_of_others_of_its_kind_and_then_its_own_again() -> None:
     found = boundaries(LOG, random.Random(1))
     at, *rest = found
-    assert [each.words for each in instead(at, rest)] == ["before 1", "before 2", "before 1"]
+    assert [each.words for each in instead(at, rest)] == [f"before {nth} gate.ask" for nth in (1, 2, 1)]
     within = found[6]
     assert [each.delay for each in instead(within, [])] == [within.delay, within.delay / 10, within.delay / 100]

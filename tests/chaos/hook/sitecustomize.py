@@ -1,8 +1,9 @@
 """Python loads this by itself where its folder is on PYTHONPATH: it kills ./inv at one exact boundary, or only counts.
 
 A boundary is a command on a host, or a name that changes in a folder of this machine.  ETCDOPS_CRASH_LOG gets a line
-for each; ETCDOPS_CRASH_AT is where the process group dies: "before 17", "after 17", or "within 17 0.25", so many
-seconds after command 17 was begun.  Nothing of it is in the product.
+for each; ETCDOPS_CRASH_AT is where the process group dies: "before 2 apply.push" is before the second command of that
+step, on whatever host, for no two runs look equally often in between; "after" it; or "within 2 0.25 apply.push", so
+many seconds after it was begun.  Nothing of it is in the product.
 """
 
 from __future__ import annotations
@@ -22,15 +23,17 @@ ROOT = os.path.dirname(os.environ.get("ETCDOPS_CONFIG", "/nowhere"))
 NAMES = {"os.rename": 1, "os.link": 1, "os.remove": 0}  # events of the interpreter, and which argument is the name
 lock = threading.Lock()
 count = 0
+names: dict[str, int] = {}
 
 
-def boundary(text: str) -> int:
-    """The number of the next one, which is noted."""
+def boundary(where: str, what: str) -> tuple[int, bool]:
+    """The number of the next one, which is noted; and whether it is the one."""
     global count
     with lock:
         count += 1
-        note(f"{count}\t{text}")
-        return count
+        names[what] = names.get(what, 0) + 1
+        note(f"{count}\t{where}\t{what}")
+        return count, (names[what], what) == at
 
 
 def note(line: str) -> None:
@@ -59,17 +62,17 @@ def watched(run: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(run)
     def work(host: Any, script: str, args: tuple[str, ...], *rest: Any) -> Any:
         word = args[0] if args and args[0].isalpha() else ""
-        number = boundary(f"{host.name}\t{caller()} {word}".rstrip())
-        if (phase, at) == ("before", number):
+        number, here = boundary(host.name, f"{caller()} {word}".rstrip())
+        if here and phase == "before":
             die()
-        if (phase, at) == ("within", number):
+        if here and phase == "within":
             threading.Timer(delay, die).start()
         began = time.monotonic()
         try:
             return run(host, script, args, *rest)
         finally:
             note(f"{number}\ttook\t{time.monotonic() - began:.3f}")
-            if (phase, at) == ("after", number):
+            if here and phase == "after":
                 die()
 
     return work
@@ -84,8 +87,8 @@ def heard(event: str, arguments: tuple[Any, ...]) -> None:
     )
     if path.startswith(f"{ROOT}/"):
         name = os.path.relpath(path, ROOT)
-        number = boundary(f"here\t{event.removeprefix('os.')} {name}")
-        if (phase, at) == ("before", number):
+        _, here = boundary("here", f"{event.removeprefix('os.')} {name}")
+        if here and phase == "before":
             die()
 
 
@@ -110,8 +113,9 @@ class Watcher(importlib.abc.MetaPathFinder):
 
 if "ETCDOPS_CRASH_LOG" in os.environ and os.getpgrp() == os.getpid():  # ./inv itself, and no child of it
     log = os.open(os.environ["ETCDOPS_CRASH_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    words = os.environ.get("ETCDOPS_CRASH_AT", "").split()
-    phase, at = (words[0], int(words[1])) if words else ("", 0)
-    delay = float(words[2]) if len(words) > 2 else 0.0
+    phase, _, rest = os.environ.get("ETCDOPS_CRASH_AT", "").partition(" ")
+    nth, _, what = rest.partition(" ")
+    delay, what = (float(what.split()[0]), what.partition(" ")[2]) if phase == "within" else (0.0, what)
+    at = (int(nth or 0), what)
     sys.meta_path.insert(0, Watcher())
     sys.addaudithook(heard)
