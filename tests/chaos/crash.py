@@ -45,14 +45,13 @@ class Boundary:
 
     @property
     def what(self) -> str:
-        """The step, on whatever host; here the name that changes."""
+        """The step, on whatever host; here where a name changes."""
         return self.name.partition(" ")[2]
 
     @property
     def kind(self) -> str:
         """What it has in common with others: the step, on whatever host; here the folder, whatever file."""
-        here = self.name.startswith("here ")
-        return f"{self.phase} {self.what.partition('/')[0] if here else self.what}"
+        return f"{self.phase} {self.what}"
 
     def __str__(self) -> str:
         return f"{self.phase} {self.number} ({self.name})"

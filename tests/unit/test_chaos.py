@@ -35,8 +35,8 @@ LOG = """\
 2\ttook\t0.020
 3\tetcd01\tapply.push
 3\ttook\t2.000
-4\there\trename pki/ca.pem
-5\there\trename pki/ca-key.pem
+4\there\trename pki
+5\there\trename pki
 """
 
 
@@ -56,7 +56,7 @@ def test_a_run_is_killed_before_and_after_each_command_and_within_a_long_one() -
     assert [found[n].words for n in (0, 3, 7)] == [
         "before 1 gate.ask",
         "after 2 gate.ask",
-        "before 1 rename pki/ca.pem",
+        "before 1 rename pki",
     ]
     assert found[6].words == f"within 1 {found[6].delay:.3f} apply.push"
     assert 0.05 <= found[6].delay <= 2.0

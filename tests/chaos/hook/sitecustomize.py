@@ -86,7 +86,7 @@ def heard(event: str, arguments: tuple[Any, ...]) -> None:
         os.fsdecode(arguments[NAMES[event]]) if isinstance(arguments[NAMES[event]], str | bytes | os.PathLike) else ""
     )
     if path.startswith(f"{ROOT}/"):
-        name = os.path.relpath(path, ROOT)
+        name = os.path.relpath(path, ROOT).partition("/")[0]  # what is in the folder may have a new name each time
         _, here = boundary("here", f"{event.removeprefix('os.')} {name}")
         if here and phase == "before":
             die()
