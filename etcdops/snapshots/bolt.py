@@ -253,12 +253,10 @@ class Bolt:
         return self._parse(page, read, (1 + overflow) * self.meta.page_size)
 
     def _reach(self, page: int, overflow: int, reached: bytearray) -> None:
-        for each in range(page, page + overflow + 1):
-            if reached[each]:
-                self._damaged(
-                    page, "is reached twice" if each == page else f"runs over into page {each}, which is used"
-                )
-            reached[each] = 1
+        end = page + overflow + 1
+        if (used := reached.find(1, page, end)) >= 0:
+            self._damaged(page, "is reached twice" if used == page else f"runs over into page {used}, which is used")
+        reached[page:end] = b"\1" * (overflow + 1)
 
     def _parse(self, page: int, read: Callable[[int, int], bytes], length: int) -> Node:
         """The page whose bytes ``read(start, end)`` gives, with every element inside of it."""

@@ -219,6 +219,18 @@ def test_structural_damage_below_a_good_sum(
     assert complaint(put(tmp_path / "a.db", data), raw=True) == f"is damaged: page {page} {said}"
 
 
+def test_a_page_that_runs_over_into_another(whole: bytes, tmp_path: Path) -> None:
+    data = bytearray(whole[:-32])
+    leaf = page_of(data, LEAF)
+    change("<I", 12, len(data) // PAGE - leaf - 1)(data)
+    said = re.fullmatch(
+        rf"is damaged: page {leaf} runs over into page (\d+), which is used",
+        complaint(put(tmp_path / "a.db", snapshots.signed(data))),
+    )
+    assert said
+    assert int(said[1]) > leaf
+
+
 def test_a_child_that_does_not_exist(whole: bytes, tmp_path: Path) -> None:
     data = bytearray(whole[:-32])
     change("<Q", 16 + 8, 1 << 40, BRANCH)(data)
