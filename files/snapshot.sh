@@ -34,7 +34,7 @@ trap 'exit 129' HUP INT TERM PIPE
 
 # It is sent, and brought to the disk, as it comes.  And watched, since etcdctl waits for ever for an etcd that has ended:
 # two minutes without a byte; or 15, once it has all and waits for the disk, which may be slow.  On one processor: the
-# others are for etcd, and it takes a quarter less of it.
+# others are for etcd, and it takes less of it.
 : >"$work/db.part"
 exec 3<"$work/db.part" # the file keeps its name only until it is whole
 client --command-timeout=5s member list --write-out=json >"$work/members" 2>/dev/null 3<&- &
