@@ -126,9 +126,9 @@ class Backups(Bench):
         argv = ["ssh", "-F", str(self._ssh), self.names[0], WRITE.replace("ENDPOINTS", endpoints)]
         gap: list[float] = []
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
-            time.sleep(1)
+            time.sleep(1)  # a gap has writes before it
             yield gap
-            time.sleep(1)
+            time.sleep(1)  # and after it
             process.terminate()
             times = [float(line) for line in process.communicate()[0].split()]
         gap.append(max(late - early for early, late in itertools.pairwise(times)))
