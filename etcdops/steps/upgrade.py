@@ -43,6 +43,8 @@ def downgrade(run: Run, to: str, *, plan: bool) -> None:
 
 
 def _version(text: str) -> str:
+    if not text:
+        raise UsageError("which release?", hint="as in --to=3.6.16")
     try:
         found: str = TypeAdapter(Version).validate_python(text)
     except ValidationError as error:

@@ -19,7 +19,7 @@ ANOTHER = {
 
 
 @task("dry_run", "json", help=ANOTHER)
-def upgrade(run: Run, to: str, plan: bool = False, canary: bool = True, max_gap: float = MAX_GAP) -> None:
+def upgrade(run: Run, to: str = "", plan: bool = False, canary: bool = True, max_gap: float = MAX_GAP) -> None:
     """Another release on every member, one at a time.
 
     By way of each minor between, with its settings translated and a backup first. Asks the new etcd on every host
@@ -31,7 +31,7 @@ def upgrade(run: Run, to: str, plan: bool = False, canary: bool = True, max_gap:
 
 
 @task("dry_run", "json", help=ANOTHER)
-def downgrade(run: Run, to: str, plan: bool = False, canary: bool = True, max_gap: float = MAX_GAP) -> None:
+def downgrade(run: Run, to: str = "", plan: bool = False, canary: bool = True, max_gap: float = MAX_GAP) -> None:
     """An older release: another patch, 3.7 to 3.6, 3.6 to 3.5.
 
     The same as upgrade, the other way. From 3.5 to 3.4 etcd has no way back but a backup.

@@ -38,6 +38,9 @@ BROKEN = "cluster:\n  name: test\n  version: 3.6.14\n  colour: red\nmembers:\n  
         (["etcdctl"], "inv etcdctl -- member list"),
         (["etcdctl", "--"], "inv etcdctl -- member list"),
         (["test", "--tier=bogus"], "'bogus'"),
+        (["upgrade"], "which release?; as in --to=3.6.16"),
+        (["downgrade", "--plan"], "which release?; as in --to=3.6.16"),
+        (["upgrade", "--to=9.9"], "--to=9.9: write all three parts"),
     ],
     ids=lambda each: " ".join(each) if isinstance(each, list) else "",
 )
