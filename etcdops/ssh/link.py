@@ -19,10 +19,12 @@ from paramiko.common import OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, cMSG_CHANNE
 from paramiko.message import Message
 
 from etcdops.errors import HostError, Lost, NoForwarding
+from etcdops.ssh.pipe import Pipe
 
 # Bytes that a host may send unasked.  sshd moves all of them about as they wait: of half a gigabyte that takes it 0.5 s
 # of a processor with 4 MiB, 0.9 s with 8, 2.4 s with 16.  At 100 ms, 4 MiB are 40 MB/s; the usual 2 are half of that.
 WINDOW = 4 << 20
+PIECE = 512 << 10  # bytes of output that are taken at a time: no more than a processor's cache holds
 PACKET = 32 << 10  # bytes: what OpenSSH takes in one piece
 
 
@@ -118,12 +120,14 @@ class Link:
     def _session(self, limit: float) -> Channel:
         start = time.monotonic()
         try:
-            return self._transport.open_session(window_size=WINDOW, timeout=limit)
+            channel = self._transport.open_session(window_size=WINDOW, timeout=limit)
         except ChannelException as error:
             raise HostError(f"the host opens no session ({error.text})", hint="see MaxSessions of its sshd") from None
         except (SSHException, EOFError, OSError):
             self.close()
             raise (_silent(limit) if time.monotonic() - start >= limit else _lost()) from None
+        channel.in_buffer = Pipe()  # type: ignore[assignment]  # nothing has come yet: nothing was asked for
+        return channel
 
     def _request(self, channel: Channel, kind: str, value: str | bytes) -> None:
         """``Channel.exec_command`` without its wait: that has no limit, and costs a third of a short command's time."""
@@ -200,7 +204,7 @@ class Reader:
 
     def _read(self) -> None:
         try:
-            while chunk := self._receive(WINDOW):
+            while chunk := self._receive(PIECE):
                 self._take(chunk)
         except BaseException as error:  # raised again by result()
             self._error = error
