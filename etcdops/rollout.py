@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from etcdops import layout
 from etcdops.config import Config
 from etcdops.facts import HostFacts
 
@@ -60,3 +61,19 @@ def rollout(facts: Mapping[str, HostFacts], stale: Mapping[str, str]) -> Rollout
             name: stale[name] for name in sorted(ready, key=lambda name: facts[name].view.leads) if stale.get(name)
         },
     )
+
+
+def pioneers(config: Config, start: Mapping[str, str], with_data: Collection[str]) -> list[str]:
+    """Which of the members that ``start`` begin alone, in this order, each until it answers its peers.
+
+    A starting etcd asks its peers, and one that has opened its port and does not answer yet costs it a while.  Where it
+    has data, 7 s each, for it wants the hash of theirs (InitialCorruptCheck): of those, one begins after the other.
+    Where it has none, 1 s each in the order of their URLs, until one knows the cluster (etcd, getClusterFromRemotePeers
+    and BootstrapTimeoutEffective): of those, the one begins that all others ask first.
+    """
+    cold = [name for name, verb in start.items() if verb == "start"]
+    if len(cold) < 2:
+        return []
+    old = [name for name in cold if name in with_data]
+    new = sorted({*cold} - {*old}, key=lambda name: config.member(name).url("https", layout.PEER_PORT))
+    return [*old, *new[:1]]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from etcdops import apply, guards
 from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
+from etcdops.rollout import pioneers
 from etcdops.run import Run
 
 ANSWER = 8  # seconds that a member may take to answer its peers: a bit more than one that is away costs it
@@ -41,12 +42,10 @@ def look(run: Run) -> dict[str, HostFacts]:
 def start_members(run: Run, verbs: Mapping[str, str], with_data: Collection[str]) -> None:
     """Start members (``verbs``: systemctl's word for each) and wait until all are ready.
 
-    Those ``with_data`` begin one after the other, each as soon as the one before answers its peers: a starting etcd
-    asks its peers for the hash of their data (InitialCorruptCheck), and one that has opened its port and does not
-    answer yet costs it 7 s.  A cluster that all at once takes 7 to 15 s to start is there in half a second.
+    What all at once takes 7 to 15 s to serve its data again is there in half a second, and a new cluster of nine
+    members in one second, not in nine.
     """
-    cold = [name for name, verb in verbs.items() if verb == "start" and name in with_data]
-    for name in cold if len(cold) > 1 else ():
+    for name in pioneers(run.config, verbs, with_data):
         run.fleet.all(lambda host: apply.begin(host, seconds=ANSWER), [name])
     run.fleet.all(lambda host: apply.service(host, verbs[host.name], seconds=run.patience), list(verbs))
 

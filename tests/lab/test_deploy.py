@@ -28,12 +28,23 @@ def shown(done: Done) -> list[str]:
     return [line for lines in by_host.values() for line in lines]
 
 
+SAID = "journalctl --no-pager -o {} _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID etcd)"
+
+
 def no_stray_words(hosts: Hosts) -> None:
     """etcd only warns of a setting that it does not know."""
-    said = hosts.each("journalctl --no-pager -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID etcd)")
+    said = hosts.each(SAID.format("cat"))
     for name, text in said.items():
         assert "recognized and used environment variable" in text, name
         assert "unrecognized environment variable" not in text, name
+
+
+def one_answered_before_the_others_began(hosts: Hosts) -> None:
+    """Else each may wait 1 s for each other, whose port is open and who does not answer yet."""
+    said = {name: text.splitlines() for name, text in hosts.each(SAID.format("short-unix")).items()}
+    began = {name: float(lines[0].split()[0]) for name, lines in said.items()}
+    answers = [float(line.split()[0]) for line in said["etcd01"] if "serving peer traffic" in line]
+    assert answers[0] < min(began[name] for name in NAMES[1:])
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,7 @@ def test_from_nothing_to_a_cluster_and_then_nothing_to_do(
     assert f"3 members healthy, etcd {version}" in first.stdout
     new.healthy()
     no_stray_words(hosts)
+    one_answered_before_the_others_began(hosts)
     assert new.inv("deploy", "--dry-run").ok().lines == ["nothing to do"]
     settled(new)
 

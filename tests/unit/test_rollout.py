@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdops.facts import HostFacts, UnitFact
-from etcdops.rollout import rollout, token
+from etcdops.rollout import pioneers, rollout, token
 from tests.unit.build import (
     NAMES,
     TOKEN,
@@ -135,3 +135,35 @@ def test_no_member_is_both_started_and_restarted() -> None:
 def test_a_member_that_does_not_answer_is_not_taken_for_the_leader() -> None:
     facts = three(serving, serving("etcd01", view=view(status=None)))
     assert list(rollout(facts, dict.fromkeys(NAMES, "unit")).restart) == ["etcd01", "etcd02", "etcd03"]
+
+
+# what starts, who has data, on which addresses: who begins alone, in this order
+ALONE: dict[str, tuple[dict[str, str], tuple[str, ...], tuple[str, ...], list[str]]] = {
+    "a new cluster": (dict.fromkeys(NAMES, "start"), (), (), ["etcd01"]),
+    "the one that all ask first, which has the lowest URL as a text": (
+        dict.fromkeys(NAMES, "start"),
+        (),
+        ("192.0.2.9", "192.0.2.80", "192.0.2.8"),
+        ["etcd02"],
+    ),
+    "a colon comes after a digit": (
+        dict.fromkeys(NAMES, "start"),
+        (),
+        ("192.0.2.1", "192.0.2.10", "192.0.2.2"),
+        ["etcd02"],
+    ),
+    "a cold start": (dict.fromkeys(NAMES, "start"), NAMES, (), [*NAMES]),
+    "some never started": (dict.fromkeys(NAMES, "start"), ("etcd02",), (), ["etcd02", "etcd01"]),
+    "one of them": ({"etcd02": "start"}, (), (), []),
+    "one with data": ({"etcd02": "start"}, ("etcd02",), (), []),
+    "one is in its start already": ({"etcd01": "restart", "etcd02": "start", "etcd03": "start"}, (), (), ["etcd02"]),
+    "nobody": ({}, NAMES, (), []),
+}
+
+
+@pytest.mark.parametrize(("start", "with_data", "addresses", "alone"), ALONE.values(), ids=ALONE.keys())
+def test_who_begins_alone(
+    start: dict[str, str], with_data: tuple[str, ...], addresses: tuple[str, ...], alone: list[str]
+) -> None:
+    members = [{"name": name, "address": each} for name, each in zip(NAMES, addresses, strict=False)]
+    assert pioneers(config(members=members) if members else config(), start, with_data) == alone
