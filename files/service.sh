@@ -16,9 +16,10 @@ if [ "$1" = begin ]; then
     # It opens its metrics port (2381, 094D) right after it has begun to serve peers; there is no other sign of that.
     grep -q '^ETCD_LISTEN_METRICS_URLS=.*:2381' /etc/etcd/etcd.conf || exit 0
     waited=0
-    until grep -q '^ *[0-9]*: [0-9A-F]*:094D [0-9A-F:]* 0A ' /proc/net/tcp || [ $waited -ge $(($2 * 20)) ]; do
-        case $(systemctl show "$service" --property=SubState --value) in start*) ;; *) break ;; esac # auto-restart: it has failed
-        sleep 0.05
+    until grep -q '^ *[0-9]*: [0-9A-F]*:094D [0-9A-F:]* 0A ' /proc/net/tcp || [ $waited -ge $(($2 * 50)) ]; do
+        [ $((waited % 10)) != 9 ] ||
+            case $(systemctl show "$service" --property=SubState --value) in start*) ;; *) break ;; esac # auto-restart: it has failed
+        sleep 0.02
         waited=$((waited + 1))
     done
     exit 0 # how it went is told by the start that follows
