@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
-from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine
+from etcdops.guards.cluster import Facts, bad_release, clocks, emptied, incarnation, membership, same_machine, split
 from etcdops.guards.host import (
     adopted,
     between,
@@ -50,6 +50,7 @@ __all__ = [
     "refuse",
     "room",
     "same_machine",
+    "split",
     "strangers",
     "torn",
     "unfit",

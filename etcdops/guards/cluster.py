@@ -79,10 +79,16 @@ def incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
         shown = ", ".join(f"{name}: {token}" for name, token in tokens.items())
         hint = f"on the wrong ones: systemctl stop etcd, then {ASIDE}"
         yield Refused(f"the hosts hold data of different clusters ({shown})", hint=hint)
+    yield from split(facts)
+
+
+def split(facts: Facts) -> Iterator[Refused]:
+    """Members that run in different clusters, such as after a recovery that some of them missed."""
     ids = {name: fact.view.status.cluster_id for name, fact in facts.items() if fact.view.status}
     if len(set(ids.values())) > 1:
         shown = ", ".join(f"{name}: {value:x}" for name, value in ids.items())
-        yield Refused(f"the members run in different clusters ({shown})", hint="stop the wrong ones")
+        hint = "which one is to live?  On the others: systemctl disable --now etcd; the way on is in docs/recover.md"
+        yield Refused(f"the members run in different clusters ({shown})", hint=hint)
 
 
 def emptied(config: Config, facts: Facts) -> Iterator[Refused]:

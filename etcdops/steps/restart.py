@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from etcdops import gate
+from etcdops import gate, guards
 from etcdops.errors import Refused
 from etcdops.run import Run
 from etcdops.steps import canary
@@ -15,7 +15,9 @@ from etcdops.steps.turn import turn, turns
 def restart(run: Run) -> None:
     """Restart every member, one at a time, the leader last, each between two looks at the whole cluster."""
     began = time.monotonic()
-    views = {name: fact.view.but_for_nospace() for name, fact in look(run).items()}
+    facts = look(run)
+    guards.refuse(guards.split(facts))
+    views = {name: fact.view.but_for_nospace() for name, fact in facts.items()}
     verdict = gate.judge(run.config, views)
     if not verdict:
         hint = verdict.ways("inv start", "then the same again")

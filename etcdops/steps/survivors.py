@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from etcdops import layout, restoration
+from etcdops import guards, layout, restoration
 from etcdops.errors import HostsFailed, OpsError, Refused, Unreachable
 from etcdops.etcd import quorum
 from etcdops.facts import HostFacts, gather
@@ -78,7 +78,8 @@ def needless(run: Run, hosts: Look) -> list[Refused]:
     known = [fact.conf.get("ETCD_INITIAL_CLUSTER", "").count("=") for fact in hosts.facts.values()]
     total = max(len(run.names), *known) if known else len(run.names)
     if hosts.healthy:
-        return [Refused(f"{', '.join(hosts.healthy)} can commit: the cluster has its quorum", hint="inv status")]
+        has = Refused(f"{', '.join(hosts.healthy)} can commit: the cluster has its quorum", hint="inv status")
+        return list(guards.split(hosts.facts)) or [has]
     if len(survivors) >= quorum(total):
         return [
             Refused(

@@ -349,6 +349,8 @@ def test_three_of_five_hosts_are_lost_and_come_back(project: NewProject, hosts: 
         assert kept.cluster_id(ours, "etcd01") == old
         ours.inv("status").failed(5, "the members are in different clusters")
         ours.inv("backup").failed(5, "no backup: the members run in different clusters", f"etcd01: {old:x}")
+        for task in ("restart", "recover", "deploy"):
+            ours.inv(task).failed(3, "the members run in different clusters", f"etcd01: {old:x}", "docs/recover.md")
         hosts.each("systemctl disable --now etcd", lost)
         ours.config["members"] = [each for each in five if each["name"] not in lost]
         ours.write()

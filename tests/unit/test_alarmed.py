@@ -101,6 +101,12 @@ def test_recover_makes_no_second_cluster_beside_one_that_has_its_quorum(told: Ca
     assert survivors.needless(run_of(dict.fromkeys(NAMES)), look) == []
 
 
+def test_recover_names_two_clusters_where_a_lost_one_came_back() -> None:
+    facts = three(serving, serving("etcd02", view=view("etcd02", status=status("etcd02", cluster_id=0xBAD))))
+    (finding,) = survivors.needless(run_of(dict.fromkeys(NAMES)), survivors.Look(facts, {}, {}))
+    assert finding.message == "the members run in different clusters (etcd01: c1, etcd02: bad, etcd03: c1)"
+
+
 @pytest.mark.parametrize("told", [view, full, corrupt])
 def test_recovery_that_was_cut_short_is_completed_under_an_alarm_of_the_snapshot(
     told: Callable[[str], View], monkeypatch: pytest.MonkeyPatch

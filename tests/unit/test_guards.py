@@ -385,7 +385,8 @@ FOUND: dict[str, tuple[Config, dict[str, HostFacts], list[str]]] = {
     "two running clusters": (
         config(),
         three(serving, serving("etcd02", view=view("etcd02", status=status("etcd02", cluster_id=0xBAD)))),
-        ["the members run in different clusters (etcd01: c1, etcd02: bad, etcd03: c1); stop the wrong ones"],
+        ["the members run in different clusters (etcd01: c1, etcd02: bad, etcd03: c1); which one is to live?  "
+         "On the others: systemctl disable --now etcd; the way on is in docs/recover.md"],
     ),
     # membership
     "one member too many": (
