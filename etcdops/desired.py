@@ -16,8 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from etcdops import layout, transport
 from etcdops.config import Config, Member
-from etcdops.etcd import default_settings
 from etcdops.facts import TRUST, HostFacts, fingerprints, parse_conf
+from etcdops.flags import default_settings
 from etcdops.keystore import MemberPki
 from etcdops.plan import ETCD, Directory, Enabled, File, Link, Release, Reloaded, Resource, TakenOver, User
 from etcdops.release import architecture

@@ -1,4 +1,4 @@
-"""etcd's own terms, without I/O: what its JSON says, quorum arithmetic, what differs between releases.
+"""etcd's own terms, without I/O: what its JSON says, quorum arithmetic, the order of releases.
 
 Traps of the JSON, seen on 3.4 to 3.7: zero values are left out (no ``leader`` when there is none), ids are
 unsigned 64-bit numbers in decimal while commands want them in hexadecimal, and a failed command may
@@ -291,44 +291,3 @@ def may_stop_one(voters: int, healthy: int) -> bool:
 def release(version: str) -> tuple[int, ...]:
     """A version as numbers that compare: 3.5.30 is newer than 3.5.9."""
     return tuple(int(part) for part in version.split("."))
-
-
-def known_bad(version: str) -> str:
-    """Why a release must not be run, or ''.  Source: etcd's CHANGELOG and README."""
-    if (3, 5, 0) <= release(version) <= (3, 5, 2):
-        return "loses data when a member is killed under load (etcd issue 13766, fixed in 3.5.3)"
-    return ""
-
-
-def can_bump(version: str) -> bool:
-    """Whether this release can raise revisions in a restore, so that no watcher sees one twice (CHANGELOG)."""
-    number = release(version)
-    return number >= (3, 5, 10) or (3, 4, 27) <= number < (3, 5)
-
-
-def default_settings(version: str) -> dict[str, str]:
-    """Settings that a production cluster wants and this release does not have of itself.
-
-    Sources: etcd's operations guide, and the CHANGELOG for the release in which each came or went.
-    ``settings`` of config.yaml stand above these.
-    """
-    number = release(version)
-    settings = {
-        "log-outputs": "stderr",  # the journal
-        "listen-metrics-urls": "http://127.0.0.1:2381",  # answers before the member is ready, too
-        "auto-compaction-mode": "periodic",  # off by default: history grows until the quota stops all writes
-        "auto-compaction-retention": "10h",
-    }
-    if number < (3, 6):
-        settings["snapshot-count"] = "10000"  # 3.6's default; 100000 keeps far more memory and replay
-    if number < (3, 5):
-        settings["logger"] = "zap"
-        settings["pre-vote"] = "true"
-        settings["experimental-initial-corrupt-check"] = "true"
-    elif number < (3, 6):
-        settings["experimental-initial-corrupt-check"] = "true"
-        if number >= (3, 5, 5):
-            settings["experimental-compact-hash-check-enabled"] = "true"
-    else:
-        settings["feature-gates"] = "CompactHashCheck=true,InitialCorruptCheck=true"
-    return settings

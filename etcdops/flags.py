@@ -1,7 +1,8 @@
-"""The settings that each minor of etcd knows: a misspelt one is found before any host is asked.
+"""The settings of etcd: which of them each release gets from us, and which each minor knows.
 
-Recorded from ``etcd --help`` of real releases (tests/golden/etcd/*.flags), less what config.yaml may not set.  A patch
-release may bring a new one: beyond ``NEWEST`` nothing is held to be unknown here, and each host asks its own etcd.
+A misspelt one is found before any host is asked.  Recorded from ``etcd --help`` of real releases
+(tests/golden/etcd/*.flags), less what config.yaml may not set.  A patch release may bring a new one: beyond ``NEWEST``
+nothing is held to be unknown here, and each host asks its own etcd.
 """
 
 from __future__ import annotations
@@ -71,3 +72,31 @@ def known(version: str) -> frozenset[str]:
 @cache
 def _of_minor(minor: str) -> frozenset[str]:
     return frozenset(word for minors, words in _KNOWN_TO.items() if minor in minors.split() for word in words.split())
+
+
+def default_settings(version: str) -> dict[str, str]:
+    """Settings that a production cluster wants and this release does not have of itself.
+
+    Sources: etcd's operations guide, and the CHANGELOG for the release in which each came or went.
+    ``settings`` of config.yaml stand above these.
+    """
+    number = release(version)
+    settings = {
+        "log-outputs": "stderr",  # the journal
+        "listen-metrics-urls": "http://127.0.0.1:2381",  # answers before the member is ready, too
+        "auto-compaction-mode": "periodic",  # off by default: history grows until the quota stops all writes
+        "auto-compaction-retention": "10h",
+    }
+    if number < (3, 6):
+        settings["snapshot-count"] = "10000"  # 3.6's default; 100000 keeps far more memory and replay
+    if number < (3, 5):
+        settings["logger"] = "zap"
+        settings["pre-vote"] = "true"
+        settings["experimental-initial-corrupt-check"] = "true"
+    elif number < (3, 6):
+        settings["experimental-initial-corrupt-check"] = "true"
+        if number >= (3, 5, 5):
+            settings["experimental-compact-hash-check-enabled"] = "true"
+    else:
+        settings["feature-gates"] = "CompactHashCheck=true,InitialCorruptCheck=true"
+    return settings

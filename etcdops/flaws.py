@@ -23,7 +23,7 @@ class Flaw:
         return f"{self.line[0]}.{self.line[1]}.{self.fixed}"
 
 
-# Sources: etcd's CHANGELOG, README, posts and security advisories.  ``etcd.known_bad`` has the worst.
+# Sources: etcd's CHANGELOG, README, posts and security advisories.  ``known_bad`` has the worst.
 FLAWS = (
     Flaw((3, 4), 0, 22, "is below 3.4.22, the least that etcd recommends for production"),
     Flaw((3, 5), 3, 6, "is below 3.5.6, the least that etcd recommends for production"),
@@ -56,6 +56,13 @@ ENDED = {"3.4": "3.4 gets no corrections any more (its support ended in June 202
 
 
 def flaws(version: str) -> tuple[Flaw, ...]:
-    """What is known to be wrong with a release, beside ``etcd.known_bad``."""
+    """What is known to be wrong with a release, beside what ``known_bad`` says."""
     number = etcd.release(version)
     return tuple(flaw for flaw in FLAWS if number[:2] == flaw.line and flaw.first <= number[2] < flaw.fixed)
+
+
+def known_bad(version: str) -> str:
+    """Why a release must not be run, or ''.  Source: etcd's CHANGELOG and README."""
+    if (3, 5, 0) <= etcd.release(version) <= (3, 5, 2):
+        return "loses data when a member is killed under load (etcd issue 13766, fixed in 3.5.3)"
+    return ""

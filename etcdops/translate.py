@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etcdops import flags
-from etcdops.etcd import default_settings
 from etcdops.versions import minor
 
 Scalar = str | int | float | bool
@@ -101,7 +100,7 @@ def _others(name: str, value: Scalar) -> Pairs:
 
 def _gates(settings: Mapping[str, Scalar], switches: Sequence[str], version: str) -> str:
     """All switches as one list of gates, above the ones that this project sets where nothing is said."""
-    before = str(settings.get("feature-gates") or default_settings(version).get("feature-gates", ""))
+    before = str(settings.get("feature-gates") or flags.default_settings(version).get("feature-gates", ""))
     merged = dict(pair.split("=", 1) for pair in before.split(",") if "=" in pair)
     merged |= {GATES[name]: shown(settings[name]) for name in switches}
     return ",".join(f"{gate}={state}" for gate, state in sorted(merged.items()))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from etcdops.errors import Refused, UsageError
-from etcdops.etcd import known_bad, release
+from etcdops.etcd import release
 from etcdops.flags import NEWEST
+from etcdops.flaws import known_bad
 from etcdops.values import SUPPORTED_MINORS
 
 # The least patch from which a rolling upgrade to this minor works: below it, members that were removed once come back,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from etcdops import etcd, flags, layout
+from etcdops import flags, layout
 from etcdops.adoption.found import Found, agreed, unit_lines
 from etcdops.config import MANAGED_SETTINGS
 
@@ -99,7 +99,7 @@ def left(found: Sequence[Found]) -> list[Left]:
             names = members.setdefault((what, why), [])
             if each.name not in names:
                 names.append(each.name)
-    new = etcd.default_settings(found[0].version)
+    new = flags.default_settings(found[0].version)
     told = {name for each in found for name in each.told.settings}
     added = ", ".join(f"{name} {value}" for name, value in new.items() if name not in told)
     everyone = tuple(each.name for each in found)

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from etcdops import configfile, etcd, layout
+from etcdops import configfile, layout
 from etcdops.adoption import carried, text
 from etcdops.adoption.carried import Left
 from etcdops.adoption.found import Found
 from etcdops.config import Config, Member
 from etcdops.configfile import ConfigError
 from etcdops.errors import Refused
+from etcdops.flaws import known_bad
 
 DEFAULT_TOKEN = "etcd-cluster"  # etcd's own  # noqa: S105
 
@@ -98,7 +99,7 @@ def warnings(config: Config, found: Sequence[Found]) -> list[Left]:
     """What else the operator should know before the first deploy."""
     everyone = tuple(each.name for each in found)
     said = []
-    if bad := etcd.known_bad(config.cluster.version):
+    if bad := known_bad(config.cluster.version):
         said.append(
             Left(
                 f"etcd {config.cluster.version}",

@@ -8,7 +8,7 @@ from etcdops import desired, etcd, gate, guards, layout, transport
 from etcdops.checkup.findings import Finding, Picture, refused, told
 from etcdops.database import MIB, Database, quota, too_full
 from etcdops.etcd import EndpointStatus
-from etcdops.flaws import ENDED, flaws
+from etcdops.flaws import ENDED, flaws, known_bad
 from etcdops.plan import Enabled, diff
 
 STEPS = ("install", "distribute", "configure", "start")
@@ -176,7 +176,7 @@ def release(picture: Picture) -> Iterator[Finding]:
     running = set(_versions(picture).values())
     yield from refused(guards.bad_release(picture.config, picture.facts))
     for each in sorted(running or {picture.config.cluster.version}, key=etcd.release):
-        bad = etcd.known_bad(each)
+        bad = known_bad(each)
         if bad and each in running:
             yield Finding("error", f"etcd {each} {bad}", hint="inv upgrade --to=RELEASE, the newest of this line")
         for flaw in () if bad else flaws(each):

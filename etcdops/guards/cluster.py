@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from etcdops import etcd, layout
+from etcdops import layout
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts
+from etcdops.flaws import known_bad
 from etcdops.guards.host import ASIDE, other_member
 from etcdops.guards.release import installed, is_strange
 
@@ -42,7 +43,7 @@ def clocks(facts: Facts) -> Iterator[Refused]:
 
 def bad_release(config: Config, facts: Facts) -> Iterator[Refused]:
     """A release that must not be run, but where it does already."""
-    bad = etcd.known_bad(config.cluster.version)
+    bad = known_bad(config.cluster.version)
     message, hint = f"etcd {config.cluster.version} {bad}", "set cluster.version to a newer release"
     settled = [fact for fact in facts.values() if fact.is_running or fact.has_data]
     if bad and not settled:

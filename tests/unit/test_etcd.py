@@ -9,6 +9,8 @@ import pytest
 
 from etcdops import etcd
 from etcdops.etcd import CORRUPT, NOSPACE, Alarm, EndpointStatus, View, parse_view, reason
+from etcdops.flags import default_settings
+from etcdops.flaws import known_bad
 from tests.unit.build import status
 from tests.unit.golden import GOLDEN
 
@@ -285,13 +287,13 @@ def test_releases_compare_as_numbers() -> None:
     ],
 )
 def test_known_bad(version: str, bad: bool) -> None:
-    assert bool(etcd.known_bad(version)) is bad
+    assert bool(known_bad(version)) is bad
 
 
 @pytest.mark.parametrize("version", [*RECORDED, "3.5.16"])
 def test_the_release_knows_every_setting_that_we_choose(version: str) -> None:
     flags = (GOLDEN / "etcd" / f"{version}.flags").read_text().split()
-    assert set(etcd.default_settings(version)) <= set(flags)
+    assert set(default_settings(version)) <= set(flags)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +310,7 @@ def test_the_release_knows_every_setting_that_we_choose(version: str) -> None:
     ],
 )
 def test_a_setting_that_each_release_gets(version: str, name: str) -> None:
-    assert etcd.default_settings(version)[name]
+    assert default_settings(version)[name]
 
 
 @pytest.mark.parametrize(
@@ -323,4 +325,4 @@ def test_a_setting_that_each_release_gets(version: str, name: str) -> None:
     ],
 )
 def test_a_setting_that_a_release_does_not_get(version: str, name: str) -> None:
-    assert name not in etcd.default_settings(version)
+    assert name not in default_settings(version)

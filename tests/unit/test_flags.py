@@ -8,7 +8,6 @@ import pytest
 
 from etcdops import configfile, flags
 from etcdops.config import MANAGED_SETTINGS
-from etcdops.etcd import default_settings
 from etcdops.values import SUPPORTED_MINORS
 from tests.unit.golden import GOLDEN
 
@@ -29,7 +28,7 @@ def test_the_table_is_what_was_recorded(minor: str) -> None:
 
 @pytest.mark.parametrize("version", RECORDED)
 def test_our_own_settings_are_known(version: str) -> None:
-    assert set(default_settings(version)) <= flags.known(version)
+    assert set(flags.default_settings(version)) <= flags.known(version)
 
 
 @pytest.mark.parametrize("version", ["3.4.24", "3.5.36", "3.6.17", "3.7.4", "3.8.0", "4.0.0"])
