@@ -1,7 +1,7 @@
 """A reader of bbolt files, the database under etcd, that trusts nothing it reads.
 
-The format is that of go.etcd.io/bbolt (internal/common: page.go, meta.go, inode.go): pages of one size; two metas, of
-which the valid one with the higher transaction counts; B+ trees of branch and leaf pages; a long page runs over into
+The format is that of go.etcd.io/bbolt (internal/common: page.go, meta.go): pages of one size; two metas, of which the
+valid one with the higher transaction counts; B+ trees of branch and leaf pages (page.py); a long page runs over into
 those after it, and of those only what is asked for is read: they are values, most of them, and their length may be a
 lie.  Pages are read, not mapped: a bad disk is then an error and not the end of the process, and memory does not grow
 with the file.
@@ -13,28 +13,23 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import islice
-from operator import add, lt
+from operator import lt
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
 from etcdops.errors import Damaged, OpsError
+from etcdops.snapshots.page import BRANCH, HEADER, LEAF, PAGE, Node, Torn, parse
 
 MAGIC, VERSION = 0xED0CDAED, 2
-BRANCH, LEAF, META, FREELIST = 0x01, 0x02, 0x04, 0x10
-SUBBUCKET = 0x01  # flag of a leaf's element
+FREELIST = 0x10  # flag of a page
 NO_FREELIST = 0xFFFFFFFFFFFFFFFF  # it is rebuilt when the file is opened, as etcd has it
 PAGE_SIZES = [1024 << power for power in range(7)]
-LONGEST_KEY = 32768  # bytes: bbolt takes no longer one
 
-_PAGE = struct.Struct("<QHHI")  # id, flags, count of elements, pages that it runs over into
 _META = struct.Struct("<IIIIQQQQQ")
 _SUM = struct.Struct("<Q")
 _BUCKET = struct.Struct("<QQ")  # root page or 0 for an inline one, sequence
-HEADER = _PAGE.size
-ELEMENT = 16  # bytes, in a branch (position, key size, page) and in a leaf (flags, position, key size, value size)
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ class Bolt:
         data, overflow = self._page(page, FREELIST)
         self._reach(page, overflow, reached)
         data = self._read(page * self.meta.page_size, (1 + overflow) * self.meta.page_size)
-        count, start = _PAGE.unpack_from(data)[2], HEADER
+        count, start = PAGE.unpack_from(data)[2], HEADER
         if count == 0xFFFF:  # more than the header can say
             (count,), start = struct.unpack_from("<Q", data, HEADER), HEADER + 8
         if start + 8 * count > len(data):
@@ -218,7 +213,7 @@ class Bolt:
         if root:
             return root, None
         data = value[_BUCKET.size :]
-        if len(data) < HEADER or _PAGE.unpack_from(data)[1] != LEAF:
+        if len(data) < HEADER or PAGE.unpack_from(data)[1] != LEAF:
             self._damaged(page, "has a bucket in it that is no leaf")
         inline = self._parse(page, lambda start, end: data[start:end], len(data))
         if inline.subbuckets():
@@ -230,7 +225,7 @@ class Bolt:
         if not 1 < page < self.meta.pages:
             self._damaged(page, f"does not exist: there are {self.meta.pages}")
         data = self._read(page * self.meta.page_size, self.meta.page_size)
-        number, flags, _, overflow = _PAGE.unpack_from(data)
+        number, flags, _, overflow = PAGE.unpack_from(data)
         if number != page:
             self._damaged(page, f"says that it is page {number}")
         if flags not in kinds:
@@ -259,52 +254,13 @@ class Bolt:
         reached[page:end] = b"\1" * (overflow + 1)
 
     def _parse(self, page: int, read: Callable[[int, int], bytes], length: int) -> Node:
-        """The page whose bytes ``read(start, end)`` gives, with every element inside of it."""
-        _, flags, count, _ = _PAGE.unpack(read(0, HEADER))
-        body = HEADER + ELEMENT * count
-        if body > length:
-            self._damaged(page, f"has no room for {count} elements")
-        leaf = flags == LEAF
-        numbers = _elements(leaf, count).unpack(read(HEADER, body))
-        at, sizes = (numbers[1::4], numbers[2::4]) if leaf else (numbers[0::3], numbers[1::3])
-        starts = list(map(add, at, range(HEADER, body, ELEMENT)))
-        ends = list(map(add, starts, sizes))
-        values = list(map(add, ends, numbers[3::4])) if leaf else ends
-        if count and (min(starts) < body or max(values) > length or max(sizes) > LONGEST_KEY):
-            self._damaged(page, "has an element that points out of it")
-        keys = list(map(read, starts, ends))
-        return Node(leaf, keys, () if leaf else numbers[2::3], numbers[0::4] if leaf else (), read, ends, values)
+        try:
+            return parse(read, length)
+        except Torn as error:
+            self._damaged(page, str(error))
 
     def _damaged(self, page: int, what: str) -> NoReturn:
         raise Damaged(f"{self.path}: is damaged: page {page} {what}", hint="take another backup; inv snapshot.list")
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A page of a tree: a branch has children, a leaf has values."""
-
-    is_leaf: bool
-    keys: list[bytes]
-    children: tuple[int, ...]
-    flags: tuple[int, ...]
-    read: Callable[[int, int], bytes]
-    starts: list[int]  # of the values
-    ends: list[int]
-
-    def items(self, *, buckets: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values; or those that are buckets."""
-        for key, flags, start, end in zip(self.keys, self.flags, self.starts, self.ends, strict=True):
-            if (flags & SUBBUCKET == SUBBUCKET) is buckets:
-                yield key, self.read(start, end)
-
-    def subbuckets(self) -> list[bytes]:
-        """The values that are buckets."""
-        return [value for _, value in self.items(buckets=True)] if any(self.flags) else []
-
-
-@cache
-def _elements(leaf: bool, count: int) -> struct.Struct:
-    return struct.Struct("<" + count * ("IIII" if leaf else "IIQ"))
 
 
 def fnv64a(data: bytes) -> int:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdops.errors import OpsError
-from etcdops.snapshots.bolt import BRANCH, LEAF, fnv64a
+from etcdops.snapshots.bolt import fnv64a
+from etcdops.snapshots.page import BRANCH, LEAF
 from etcdops.snapshots.proof import Sum, count_keys, prove
 from tests.unit import snapshots
 from tests.unit.snapshots import NAMES, put
