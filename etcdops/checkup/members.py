@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from etcdops import desired, etcd, gate, guards, layout, transport
+from etcdops import desired, etcd, gate, guards, judgement, layout, transport
 from etcdops.checkup.findings import Finding, Picture, refused, told
 from etcdops.database import MIB, Database, quota, too_full
 from etcdops.etcd import EndpointStatus
@@ -22,7 +22,7 @@ LOOPING = 3  # restarts by systemd since the last start by a person
 def service(picture: Picture) -> Iterator[Finding]:
     """Members whose etcd does not run, or is not healthy."""
     views = {name: view for name, view in picture.views.items() if not picture.seen[name].denied}
-    yield from told(gate.unwell(views), picture, "journalctl -u etcd on the host says why; inv start")
+    yield from told(judgement.unwell(views), picture, "journalctl -u etcd on the host says why; inv start")
     for name, exam in picture.seen.items():
         if exam.denied:
             yield Finding("error", exam.denied.message, name, exam.denied.hint)
@@ -54,9 +54,9 @@ def enabled(picture: Picture) -> str:
 def membership(picture: Picture) -> Iterator[Finding]:
     """Members that disagree who is one; who is one and should not be; who is none, or none yet."""
     views = picture.views
-    yield from told(gate.disagreement(views), picture, "inv members; stop the one whose list is wrong")
+    yield from told(judgement.disagreement(views), picture, "inv members; stop the one whose list is wrong")
     yield from refused(guards.membership(picture.config, picture.facts))
-    yield from told(gate.unfinished(picture.config, views), picture, UNFINISHED)
+    yield from told(judgement.unfinished(picture.config, views), picture, UNFINISHED)
 
 
 def agreed(picture: Picture) -> str:
@@ -84,7 +84,9 @@ def _stages(picture: Picture) -> dict[str, transport.Stage | None]:
 
 def leader(picture: Picture) -> Iterator[Finding]:
     """No leader, several, or one after the other."""
-    yield from told(gate.leadership(picture.views), picture, "inv status; with a quorum for good away: inv recover")
+    yield from told(
+        judgement.leadership(picture.views), picture, "inv status; with a quorum for good away: inv recover"
+    )
     for name, exam in picture.running.items():
         seen = exam.metrics
         if seen and seen.uptime and seen.leader_changes > MANY:
@@ -106,7 +108,9 @@ def leads(picture: Picture) -> str:
 
 def lag(picture: Picture) -> Iterator[Finding]:
     """Followers that are far behind."""
-    yield from told(gate.lagging(picture.views), picture, "a slow disk, or one that just came back: inv status again")
+    yield from told(
+        judgement.lagging(picture.views), picture, "a slow disk, or one that just came back: inv status again"
+    )
 
 
 def behind(picture: Picture) -> str:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from etcdops import configedit, configfile, gate
+from etcdops import configedit, configfile
 from etcdops.config import Member
 from etcdops.configedit import Edit
 from etcdops.errors import HostsFailed, Refused, UsageError
 from etcdops.etcd import View
+from etcdops.judgement import judge
 from etcdops.run import Run
 from etcdops.steps.join import Join
 from etcdops.steps.membership import Survey, survey
@@ -85,7 +86,7 @@ def _gate(base: Run, join: Join, found: Survey) -> None:
         )
 
     views = {name: found.facts[name].view if name in found.facts else found.away[name] for name in base.names}
-    verdict = gate.judge(base.config, {n: without(v) if isinstance(v, View) else v for n, v in views.items()})
+    verdict = judge(base.config, {n: without(v) if isinstance(v, View) else v for n, v in views.items()})
     if not verdict:
         lost = [name for name, view in views.items() if not isinstance(view, View) or not view.has_quorum]
         ways = (

@@ -8,6 +8,7 @@ from etcdops import gate, layout
 from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import CORRUPT, Alarm, View
 from etcdops.gate import WAY_OUT
+from etcdops.judgement import Views
 from etcdops.run import Run
 from etcdops.ssh import Host
 
@@ -43,7 +44,7 @@ def alarms(run: Run) -> None:
         raise HostsFailed(away)
 
 
-def raised(views: gate.Views) -> list[Alarm]:
+def raised(views: Views) -> list[Alarm]:
     """What the members say; each knows the alarms of all.  ``Unhealthy`` when none tells."""
     statuses = [view.status for view in views.values() if isinstance(view, View) and view.status]
     if not statuses:

@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from etcdops import certificate as x509
-from etcdops import credentials, gate, guards, layout
+from etcdops import credentials, guards, layout
 from etcdops.credentials import PASSWORD, ROOT, Credentials
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.etcd import reason
 from etcdops.facts import HostFacts, gather
+from etcdops.judgement import judge
 from etcdops.plan import diff
 from etcdops.run import Run, asker
 from etcdops.ssh import Host
@@ -163,7 +164,7 @@ class State:
 def _facts(run: Run) -> Mapping[str, HostFacts]:
     """Every host; ``Refused`` unless the cluster is healthy."""
     facts = run.fleet.all(lambda host: gather(host, layout.LIBRARY, *_backups(run), also=("schedule",)))
-    verdict = gate.judge(run.config, {name: fact.view.but_for_nospace() for name, fact in facts.items()})
+    verdict = judge(run.config, {name: fact.view.but_for_nospace() for name, fact in facts.items()})
     if not verdict:
         raise Refused(f"the cluster is not healthy: {'; '.join(verdict.reasons)}", hint="inv status")
     return facts

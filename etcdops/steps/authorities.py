@@ -14,6 +14,7 @@ from etcdops import desired, gate, guards, layout, rollout, rotation
 from etcdops.desired import Want
 from etcdops.errors import HostError, Refused
 from etcdops.facts import HostFacts, gather
+from etcdops.judgement import judge
 from etcdops.pkifolder import CLIENTS, PEERS
 from etcdops.plan import diff
 from etcdops.run import Run
@@ -99,7 +100,7 @@ class Work:
                 guards.refuse([*guards.strangers(want.facts, want.pki), *guards.unread(want.facts, want.pki)])
         if not any(fact.is_running for fact in facts.values()):
             return  # inv stop, which two members need: they have no quorum without each other
-        verdict = gate.judge(run.config, {name: fact.view for name, fact in facts.items()})
+        verdict = judge(run.config, {name: fact.view for name, fact in facts.items()})
         if not verdict:
             raise Refused(
                 f"nothing was changed: {'; '.join(verdict.reasons)}",

@@ -7,10 +7,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from etcdops import etcd, gate
+from etcdops import etcd, gate, judgement
 from etcdops.agreement import compare
 from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy
 from etcdops.etcd import View
+from etcdops.judgement import judge
 from etcdops.run import Run
 from etcdops.snapshots import store as stores
 from etcdops.snapshots.manifest import Manifest
@@ -34,7 +35,7 @@ def backup(run: Run) -> None:
             manifest = store.add(path, manifest, progress)
         dropped: list[str] = []
         trouble = None
-        if gate.corrupt(views):
+        if judgement.corrupt(views):
             run.ui.warn("no old backup was dropped: one from before CORRUPT may be needed")
         else:
             try:
@@ -72,12 +73,12 @@ def keep(run: Run, views: Mapping[str, View | OpsError]) -> Manifest:
 def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> Manifest:
     """A proven snapshot of the cluster as it is now, in ``path``; the next member is asked where one fails."""
     _refuse_a_split(views)
-    names = _undamaged(run, views) if gate.corrupt(views) else _candidates(views)
+    names = _undamaged(run, views) if judgement.corrupt(views) else _candidates(views)
     away = [view for view in views.values() if isinstance(view, OpsError)]
     if len(away) == len(views):
         raise HostsFailed(away)
     if not names:
-        reasons = gate.judge(run.config, views).reasons
+        reasons = judge(run.config, views).reasons
         raise Unhealthy(
             f"no backup: no member can commit: {'; '.join(reasons)}",
             hint="inv status; inv recover, if that is for good",
@@ -155,5 +156,5 @@ def _undamaged(run: Run, views: Mapping[str, View | OpsError]) -> list[str]:
 
 def _candidates(views: Mapping[str, View | OpsError]) -> list[str]:
     """Voters that can commit: followers first, who have the disk to themselves, the leader last."""
-    fit = gate.voters(views)
+    fit = judgement.voters(views)
     return sorted(fit, key=lambda name: (fit[name].is_leader, -fit[name].applied))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import NoReturn
 
-from etcdops import gate, layout
+from etcdops import gate, judgement, layout
 from etcdops.errors import HostError, HostsFailed, OpsError, Unhealthy, UsageError
 from etcdops.etcd import View
+from etcdops.judgement import Views, judge
 from etcdops.run import Run
 from etcdops.ssh import Host
 
@@ -39,7 +40,7 @@ def compact(run: Run, keep: int) -> None:
 def drop_history(run: Run, keep: int) -> None:
     """``compact``, on every member that answers; returns when they have dropped it, as far as can be seen."""
     views = run.fleet.map(gate.ask_but_for_nospace)
-    newest = {name: status.revision for name, status in gate.voters(views).items()}
+    newest = {name: status.revision for name, status in judgement.voters(views).items()}
     if not newest:
         _nobody(run, views)
     name, revision = max(newest.items(), key=lambda each: each[1])
@@ -86,8 +87,8 @@ def _wait(run: Run, names: list[str]) -> None:
     )
 
 
-def _nobody(run: Run, views: gate.Views) -> NoReturn:
+def _nobody(run: Run, views: Views) -> NoReturn:
     away = [view for view in views.values() if isinstance(view, OpsError)]
     if len(away) == len(views):
         raise HostsFailed(away)
-    raise Unhealthy(f"no member can commit: {'; '.join(gate.judge(run.config, views).reasons)}", hint="inv status")
+    raise Unhealthy(f"no member can commit: {'; '.join(judge(run.config, views).reasons)}", hint="inv status")

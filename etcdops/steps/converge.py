@@ -17,6 +17,7 @@ from etcdops import desired, gate, guards, layout, transport
 from etcdops.desired import Want
 from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts, gather
+from etcdops.judgement import Views, judge
 from etcdops.keystore import Item
 from etcdops.plan import Change, Directory, File, Release, diff
 from etcdops.rollout import Rollout, rollout, token
@@ -186,10 +187,10 @@ def _harmless(change: Change, changes: Sequence[Change], adopted: Collection[str
     return isinstance(change.resource, Release) or (pair and not paths & {layout.CLIENT_CA, layout.PEER_CA})
 
 
-def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
+def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> Views:
     """The whole cluster healthy; members that joined in this run recorded and so guarded."""
     views = _views(decision.facts)
-    if decision.rollout.start or decision.rollout.restart or not gate.judge(run.config, views):
+    if decision.rollout.start or decision.rollout.restart or not judge(run.config, views):
         run.ui.step("Check the cluster")
         views = gate.pass_through(run)
     if decision.rollout.restart:
@@ -199,16 +200,16 @@ def _settle(run: Run, decision: Decision, steps: tuple[str, ...]) -> gate.Views:
     return views
 
 
-def _views(facts: Mapping[str, HostFacts]) -> gate.Views:
+def _views(facts: Mapping[str, HostFacts]) -> Views:
     return {name: fact.view for name, fact in facts.items()}
 
 
-def _close(run: Run, decision: Decision, steps: tuple[str, ...], views: gate.Views, seconds: float) -> None:
+def _close(run: Run, decision: Decision, steps: tuple[str, ...], views: Views, seconds: float) -> None:
     """The last line: what is true now."""
     done = "nothing to do" if decision.empty else "done"
     text = f"{done} in {seconds:.1f} s"
     if "start" in steps:
-        verdict = gate.judge(run.config, views)
+        verdict = judge(run.config, views)
         if not verdict:
             raise Unhealthy("; ".join(verdict.reasons), hint="inv status")
         text += f": {len(views)} members healthy, etcd {run.config.cluster.version}"

@@ -17,6 +17,7 @@ from etcdops.desired import Want
 from etcdops.errors import NoForwarding, Refused
 from etcdops.etcd import ClusterMember
 from etcdops.facts import HostFacts, gather
+from etcdops.judgement import judge
 from etcdops.keystore import Item
 from etcdops.plan import Change, diff
 from etcdops.rollout import token
@@ -335,7 +336,7 @@ def _fallen(run: Run, facts: Facts) -> str:
     """The one member that is down because a run has left it half-way, '' for none; ``Refused`` where any is down
     for another reason, or the cluster cannot spare it."""
     views = {name: fact.view.but_for_nospace() for name, fact in facts.items()}
-    verdict = gate.judge(run.config, views)
+    verdict = judge(run.config, views)
     if verdict:
         return ""
     down = [name for name, view in views.items() if not view.healthy]

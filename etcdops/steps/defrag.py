@@ -13,6 +13,7 @@ from etcdops import etcd, gate, layout
 from etcdops.database import MIB, Database, quota
 from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import View
+from etcdops.judgement import Views, judge
 from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps import leader
@@ -41,9 +42,9 @@ def defrag(run: Run, member: str, *, force: bool) -> None:
     shrink(run, found, todo)
 
 
-def databases(run: Run, views: gate.Views) -> dict[str, Database]:
+def databases(run: Run, views: Views) -> dict[str, Database]:
     """The database of every member; ``Refused`` when the cluster is not healthy, but for a full quota."""
-    verdict = gate.judge(run.config, views)
+    verdict = judge(run.config, views)
     if not verdict:
         lost = [name for name, view in views.items() if not isinstance(view, View) or not view.has_quorum]
         ways = [f"if {name} is lost: inv replace-member {name}, or inv remove-member {name}, first" for name in lost]

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from etcdops import apply, desired, gate, layout, transport
+from etcdops import apply, desired, layout, transport
 from etcdops.desired import Want
 from etcdops.errors import Refused
 from etcdops.etcd import View
 from etcdops.facts import HostFacts
+from etcdops.judgement import Views
 from etcdops.keystore import Item
 from etcdops.plan import Change, File, Release
 from etcdops.release import Archive, Releases, architecture
@@ -129,7 +130,7 @@ def ask(run: Run, changes: Mapping[str, Sequence[Change]]) -> None:
 def record(
     run: Run,
     facts: Mapping[str, HostFacts],
-    views: gate.Views,
+    views: Views,
     incarnation: str,
     names: Sequence[str],
     steps: tuple[str, ...],

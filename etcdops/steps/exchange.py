@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from etcdops import desired, gate, guards, restoration, transport
+from etcdops import desired, gate, guards, judgement, restoration, transport
 from etcdops.errors import HostsFailed, OpsError, Refused, Unhealthy
 from etcdops.etcd import View
+from etcdops.judgement import Views, judge
 from etcdops.plan import Change, Directory, Release, User, diff
 from etcdops.restoration import Restoration
 from etcdops.rollout import new_token
@@ -164,7 +165,7 @@ class Exchange:
         for names in ([name for name in run.names if name not in leader], leader):
             run.fleet.all(self.order.halt, names)
 
-    def _check(self) -> gate.Views:
+    def _check(self) -> Views:
         """Another cluster than before, whole, with the same content on every member: that of the snapshot."""
         run, order = self.run, self.order
         views = wait(run, run.names)
@@ -184,9 +185,9 @@ class Exchange:
         """Whole and of one mind, but for alarms, which came with the snapshot; an election may still be going on."""
         run = self.run
 
-        def missing(views: gate.Views) -> Sequence[str]:
+        def missing(views: Views) -> Sequence[str]:
             silent = {name: view.but_for_alarms() if isinstance(view, View) else view for name, view in views.items()}
-            return gate.judge(run.config, silent).reasons
+            return judge(run.config, silent).reasons
 
         views = gate.until(run, lambda: run.fleet.map(gate.ask, run.names), missing)
         for alarm in dict.fromkeys(
@@ -250,7 +251,7 @@ def rescue(run: Run, cluster: Cluster, store: Store, work: Path) -> None:
         views, path = cluster.part(id_), work / f"{id_:x}.db"
         run.ui.step("Take a last snapshot of the cluster as it is")
         # Of a cluster whose data differs, nobody can tell of which member: that must not stop its restore.
-        healthy = any(view.commits for view in views.values()) and not gate.corrupt(views)
+        healthy = any(view.commits for view in views.values()) and not judgement.corrupt(views)
         try:
             if healthy:
                 manifest = backup.from_cluster(run, views, path)
@@ -299,10 +300,10 @@ def start(run: Run, names: Sequence[str]) -> None:
     start_members(run, dict.fromkeys(names, "start"), names)
 
 
-def wait(run: Run, names: Sequence[str]) -> gate.Views:
+def wait(run: Run, names: Sequence[str]) -> Views:
     """Until every one of ``names`` can commit, but for alarms; ``Unhealthy`` when the patience is at its end."""
 
-    def missing(views: gate.Views) -> Sequence[str]:
+    def missing(views: Views) -> Sequence[str]:
         return [
             f"{name}: {view if isinstance(view, OpsError) else view.complaint}"
             for name, view in views.items()

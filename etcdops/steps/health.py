@@ -14,6 +14,7 @@ from etcdops.config import Member
 from etcdops.errors import HostsFailed, OpsError, Unhealthy, UsageError
 from etcdops.etcd import EndpointStatus, View
 from etcdops.facts import HostFacts, gather
+from etcdops.judgement import Verdict, Views, judge
 from etcdops.rotation import Standing
 from etcdops.run import Run
 from etcdops.steps import delivery
@@ -67,14 +68,14 @@ def status(run: Run) -> None:
     views = run.fleet.map(lambda host: gate.ask(host, "health status members listens", "schedule"))
     head = max((view.status.index for view in views.values() if isinstance(view, View) and view.status), default=0)
     rows = [_status(member, views[member.name], head) for member in run.config.members]
-    verdict = gate.judge(run.config, views)
+    verdict = judge(run.config, views)
     unsettled = [
         f"{name}: restore {view.unsettled} was cut short before its end: the same restore again, or inv restore-undo; "
         "if it was inv recover, or a host is lost for good: inv recover again"
         for name, view in views.items()
         if isinstance(view, View) and view.unsettled
     ]
-    verdict = gate.Verdict((*verdict.reasons, *unsettled))
+    verdict = Verdict((*verdict.reasons, *unsettled))
     backup = schedule.judge({name: view for name, view in views.items() if isinstance(view, View)})
     cas = _rotation(run)
     stages = {name: transport.of_view(view) for name, view in views.items() if isinstance(view, View)}
@@ -217,10 +218,10 @@ def members(run: Run) -> None:
             ],
         ),
     )
-    _verdict(views, gate.judge(run.config, views).reasons)
+    _verdict(views, judge(run.config, views).reasons)
 
 
-def _verdict(views: gate.Views, reasons: list[str] | tuple[str, ...]) -> None:
+def _verdict(views: Views, reasons: list[str] | tuple[str, ...]) -> None:
     """4 when a host could not be asked, 5 when the cluster is not healthy, as the last word on stderr."""
     unreachable = [view for view in views.values() if isinstance(view, OpsError)]
     if unreachable:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from etcdops import apply, configedit, configfile, desired, gate, guards, layout
+from etcdops import apply, configedit, configfile, desired, gate, guards, judgement, layout
 from etcdops.config import Config
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused
 from etcdops.etcd import View, reason
 from etcdops.facts import HostFacts, gather
 from etcdops.guards.release import installed
+from etcdops.judgement import Views, judge
 from etcdops.plan import Change, Release, diff
 from etcdops.rollout import token
 from etcdops.run import Run
@@ -140,7 +141,7 @@ class Rolling:
         mixed = len({minor(installed(fact)) for fact in facts.values()}) > 1  # `inv start` refuses then, too
         if not fallen and (mixed or self.run.config.cluster.version != self.hop.start):
             all_run(self.run, facts, self.hop.start)
-        verdict = gate.judge(self.run.config, self.run.fleet.map(gate.ask))
+        verdict = judge(self.run.config, self.run.fleet.map(gate.ask))
         if not verdict:
             reasons = "; ".join(verdict.reasons)
             raise Refused(f"the cluster is not healthy: {reasons}", hint=verdict.ways("inv start", "inv status"))
@@ -159,7 +160,7 @@ class Rolling:
     def _preconditions(self, views: Mapping[str, Any], due: Sequence[str]) -> None:
         """What would make a member, or the cluster, unusable under the new release."""
         run, hop = self.run, self.hop
-        if due and (unsafe := gate.may_take_down(run.config, views, due[0])):
+        if due and (unsafe := judgement.may_take_down(run.config, views, due[0])):
             raise Refused(
                 unsafe, host=due[0], hint="with two members: inv stop, and restore a backup under the other release"
             )
@@ -169,7 +170,7 @@ class Rolling:
                 hint="stop all writers; inv backup, cluster.version in config.yaml, and inv restore latest",
             )
         if hop.crosses and not hop.down and minor(hop.end) in {"3.6", "3.7"}:
-            ids = {status.member_id for status in gate.voters(views).values()}
+            ids = {status.member_id for status in judgement.voters(views).values()}
             guards.refuse(log.doomed(run, ids))
 
     def _save(self, views: Mapping[str, Any]) -> None:
@@ -180,7 +181,7 @@ class Rolling:
     def _enable(self) -> None:
         """Tell the cluster, whose members then write what the older release can read."""
         run, wanted = self.run, f"{minor(self.hop.end)}.0"
-        statuses = gate.voters(run.fleet.map(gate.ask))
+        statuses = judgement.voters(run.fleet.map(gate.ask))
         if any(minor(status.version) == minor(self.hop.end) for status in statuses.values()):
             return  # it is under way, or the cluster has never gone up
         if not any(status.downgrade for status in statuses.values()):
@@ -194,8 +195,8 @@ class Rolling:
     def _flipped(self, wanted: str) -> None:
         """Wait until the data of every member is of the version ``wanted``."""
 
-        def missing(views: gate.Views) -> Sequence[str]:
-            found = {name: status.storage for name, status in gate.voters(views).items()}
+        def missing(views: Views) -> Sequence[str]:
+            found = {name: status.storage for name, status in judgement.voters(views).items()}
             return [
                 f"{name}: its data is of {storage}, not {wanted}"
                 for name, storage in found.items()
@@ -273,9 +274,9 @@ class Rolling:
             gate.until(run, lambda: run.fleet.map(gate.ask), _going_down, seconds=FLIP)
 
 
-def _going_down(views: gate.Views) -> Sequence[str]:
+def _going_down(views: Views) -> Sequence[str]:
     return [
         f"{name}: the downgrade to {status.downgrade} goes on"
-        for name, status in gate.voters(views).items()
+        for name, status in judgement.voters(views).items()
         if status.downgrade
     ]

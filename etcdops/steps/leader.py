@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from etcdops import gate, layout
+from etcdops import gate, judgement, layout
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.etcd import View, reason
+from etcdops.judgement import Views, judge
 from etcdops.run import Run
 from etcdops.ssh import Host
 
@@ -29,7 +30,7 @@ def move_leader(run: Run, to: str) -> None:
     _tell(run, leader, target, took)
 
 
-def hand_over(run: Run, views: gate.Views, leader: str, target: str) -> float:
+def hand_over(run: Run, views: Views, leader: str, target: str) -> float:
     """Let ``leader`` hand over to ``target``; seconds until every member that answers follows it."""
     view = views[target]
     assert isinstance(view, View) and view.status
@@ -48,7 +49,7 @@ def hand_over(run: Run, views: gate.Views, leader: str, target: str) -> float:
     answering = [name for name, each in views.items() if isinstance(each, View)]
     wanted = {view.status.member_id}
 
-    def missing(now: gate.Views) -> Sequence[str]:
+    def missing(now: Views) -> Sequence[str]:
         leads = {each.status.leader for each in now.values() if isinstance(each, View) and each.status}
         return () if leads == wanted else (f"{leader} handed over to {target}, and not every member follows it",)
 
@@ -56,24 +57,25 @@ def hand_over(run: Run, views: gate.Views, leader: str, target: str) -> float:
     return time.monotonic() - began
 
 
-def _leader(run: Run, views: gate.Views) -> str:
-    if name := gate.leader(views):
+def _leader(run: Run, views: Views) -> str:
+    if name := judgement.leader(views):
         return name
     raise Unhealthy(
-        f"no member leads: {'; '.join(gate.judge(run.config, views).reasons)}", hint="inv status shows every member"
+        f"no member leads: {'; '.join(judge(run.config, views).reasons)}",
+        hint="inv status shows every member",
     )
 
 
-def furthest(run: Run, views: gate.Views, leader: str) -> str:
+def furthest(run: Run, views: Views, leader: str) -> str:
     """The voter that has applied most, of those that can commit."""
-    fit = {name: status.applied for name, status in gate.voters(views).items() if name != leader}
+    fit = {name: status.applied for name, status in judgement.voters(views).items() if name != leader}
     if not fit:
         raise Refused(f"{leader} leads, and no other voter can take over", hint="inv status")
     return max(fit, key=lambda name: fit[name])
 
 
-def _refuse_unfit(views: gate.Views, target: str) -> None:
-    if target in gate.voters(views):
+def _refuse_unfit(views: Views, target: str) -> None:
+    if target in judgement.voters(views):
         return
     view = views[target]
     if isinstance(view, OpsError):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from etcdops import gate, guards
 from etcdops.errors import Refused, Unhealthy
 from etcdops.facts import HostFacts
+from etcdops.judgement import judge
 from etcdops.plan import Change
 from etcdops.run import Run
 from etcdops.steps import delivery, ports
@@ -54,7 +55,7 @@ def hand_out(run: Run, facts: Mapping[str, HostFacts], changes: Mapping[str, Seq
     for want of these very leaves, and a member without a leader answers no client: all get theirs, and are seen then.
     """
     turns = [[name] for name in changes]
-    if not gate.judge(run.config, {name: fact.view.but_for_nospace() for name, fact in facts.items()}):
+    if not judge(run.config, {name: fact.view.but_for_nospace() for name, fact in facts.items()}):
         turns = [list(changes)]
     for names in turns:
         due = {name: changes[name] for name in names if changes[name]}

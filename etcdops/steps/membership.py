@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from etcdops import desired, etcd, gate, guards, layout
+from etcdops import desired, etcd, gate, guards, judgement, layout
 from etcdops.agreement import compare
 from etcdops.config import Config
 from etcdops.desired import Want
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy
 from etcdops.etcd import ClusterMember, View, reason
 from etcdops.facts import HostFacts, gather, parse_conf
+from etcdops.judgement import Views, judge
 from etcdops.membership import OWN
 from etcdops.plan import Change, File
 from etcdops.rollout import token
@@ -42,7 +43,7 @@ class Survey:
     cluster: Members
 
     @property
-    def views(self) -> gate.Views:
+    def views(self) -> Views:
         """What the members said."""
         return {name: fact.view for name, fact in self.facts.items()} | dict(self.away)
 
@@ -80,7 +81,7 @@ def survey(run: Run, about: str) -> Survey:
         views = {name: each.view if isinstance(each, HostFacts) else each for name, each in found.items()}
         raise Refused(
             "no other member can commit, so the membership cannot change: "
-            + "; ".join(gate.judge(run.config, views).reasons),
+            + "; ".join(judge(run.config, views).reasons),
             hint="inv status; where a majority is lost for good: inv recover",
         )
     if any(view.corrupt for view in heads):
@@ -109,7 +110,7 @@ def _see_that_the_rest_agree(run: Run, about: str) -> None:
 def hand_on(run: Run, name: str) -> None:
     """Where ``name`` leads, let the voter that is furthest take over: that costs no election."""
     views = run.fleet.map(gate.ask)
-    if gate.leader(views) == name:
+    if judgement.leader(views) == name:
         successor = leader.furthest(run, views, name)
         run.ui.step(f"Hand the lead to {successor}")
         leader.hand_over(run, views, name, successor)
@@ -125,11 +126,11 @@ def change(
     """
     said, via = "", names[0]
 
-    def right(views: gate.Views) -> Members:
+    def right(views: Views) -> Members:
         able = (view.members for view in views.values() if isinstance(view, View) and view.has_quorum)
         return next((members for members in able if members and done(members)), ())
 
-    def look() -> gate.Views:
+    def look() -> Views:
         nonlocal said, via
         views = run.fleet.map(gate.ask, names)
         if not right(views):  # whatever was said: it may have taken effect
@@ -139,7 +140,7 @@ def change(
             said = say(run, via, words)
         return views
 
-    def missing(views: gate.Views) -> Sequence[str]:
+    def missing(views: Views) -> Sequence[str]:
         return () if right(views) else (f"{via} {what}: {said or 'its list of members does not show it yet'}",)
 
     try:
@@ -177,8 +178,8 @@ def settle(run: Run, names: Sequence[str], right: Callable[[Members], object], w
     ``what`` it is that they should know, for the operator.
     """
 
-    def missing(views: gate.Views) -> Sequence[str]:
-        reasons = [*gate.unwell(views), *gate.leadership(views)]
+    def missing(views: Views) -> Sequence[str]:
+        reasons = [*judgement.unwell(views), *judgement.leadership(views)]
         known = [right(view.members or ()) for view in views.values() if isinstance(view, View)]
         return reasons if all(known) else [*reasons, f"not every member knows that {what}"]
 

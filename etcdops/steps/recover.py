@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from etcdops import gate, guards, restoration
+from etcdops import guards, judgement, restoration
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import quorum
 from etcdops.facts import gather
@@ -132,7 +132,7 @@ def _finish(run: Run, part: Run, hosts: Look) -> bool:
         views = {name: fact.view for name, fact in hosts.facts.items()}
         silent = {name: view.but_for_alarms() for name, view in views.items()}  # they came with the data
         # Not whether they are those of config.yaml: a host that is lost for good is a member still.
-        if reasons := [*gate.unwell(silent), *gate.leadership(silent), *gate.disagreement(silent)]:
+        if reasons := [*judgement.unwell(silent), *judgement.leadership(silent), *judgement.disagreement(silent)]:
             raise Unhealthy("; ".join(reasons), hint="inv status; once they are healthy the same again completes it")
         strangers = {name: replace(fact, identity={}) for name, fact in hosts.facts.items()}
         token = next(iter(hosts.facts.values())).token

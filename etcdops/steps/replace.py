@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from etcdops import configedit, configfile, gate, layout, membership
+from etcdops import configedit, configfile, judgement, layout, membership
 from etcdops.config import Member
 from etcdops.configedit import Edit
 from etcdops.errors import HostsFailed, OpsError, Refused
@@ -110,7 +110,7 @@ def _replace(run: Run, gone: Run, plan: Replacement) -> None:
     if plan.is_done:
         run.ui.result(f"nothing to do: {join.name} at {join.member.address} is a voter, and healthy")
         return
-    for reason in gate.unwell({name: view for name, view in join.found.views.items() if name != join.name}):
+    for reason in judgement.unwell({name: view for name, view in join.found.views.items() if name != join.name}):
         run.ui.warn(f"not healthy, either: {reason}")
     if plan.healthy:
         run.ui.warn(f"{old.name} is healthy: add-member, then remove-member would keep one more copy meanwhile")

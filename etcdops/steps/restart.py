@@ -6,6 +6,7 @@ import time
 
 from etcdops import gate, guards
 from etcdops.errors import Refused
+from etcdops.judgement import judge
 from etcdops.run import Run
 from etcdops.steps import canary
 from etcdops.steps.service import look
@@ -18,7 +19,7 @@ def restart(run: Run) -> None:
     facts = look(run)
     guards.refuse(guards.split(facts))
     views = {name: fact.view.but_for_nospace() for name, fact in facts.items()}
-    verdict = gate.judge(run.config, views)
+    verdict = judge(run.config, views)
     if not verdict:
         hint = verdict.ways("inv start", "then the same again")
         raise Refused(f"nothing was restarted: {'; '.join(verdict.reasons)}", hint=hint)

@@ -13,6 +13,7 @@ from etcdops import gate, layout
 from etcdops.database import MIB, Database, too_full
 from etcdops.errors import Refused, Unhealthy
 from etcdops.etcd import CORRUPT, NOSPACE, Alarm
+from etcdops.judgement import Views
 from etcdops.run import Run
 from etcdops.ssh import Host
 from etcdops.steps import alarms, backup, compact, defrag
@@ -58,7 +59,7 @@ def space(run: Run) -> None:
     run.ui.result("there is room again, and every member takes writes")
 
 
-def gate_views(run: Run) -> gate.Views:
+def gate_views(run: Run) -> Views:
     """What every member says, a full quota aside."""
     return run.fleet.map(gate.ask_but_for_nospace)
 

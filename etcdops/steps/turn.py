@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from etcdops import apply, gate, layout
+from etcdops import apply, gate, judgement, layout
 from etcdops.errors import HostError, LockLost, OpsError, Refused, Unhealthy
 from etcdops.run import Run
 from etcdops.steps import leader
@@ -117,7 +117,7 @@ def restart_member(run: Run, name: str, prepare: Callable[[], None] = lambda: No
     restart.  A full quota stops nothing: it may be a larger one that is taken up.
     """
     views = gate.pass_through(run, look=gate.ask_but_for_nospace)
-    unsafe = gate.may_take_down(run.config, views, name)
+    unsafe = judgement.may_take_down(run.config, views, name)
     if unsafe:  # all are healthy, or the gate would not have opened: there are two of them
         hint = "with two members that takes an interruption: inv stop, then the same command"
         raise Refused(unsafe, host=name, hint=hint)

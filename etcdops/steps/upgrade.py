@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from etcdops import configedit, gate, guards
+from etcdops import configedit, gate, guards, judgement
 from etcdops.config import Config
 from etcdops.errors import OpsError, Refused, UsageError
 from etcdops.etcd import release
@@ -162,7 +162,7 @@ def _document(config: Config, hop: Hop) -> dict[str, Any]:
 def _call_off(run: Run, target: str) -> None:
     """End a downgrade that was begun and is not wanted any more: as long as one is pending, etcd keeps its version."""
     views = run.fleet.map(gate.ask)
-    statuses = gate.voters(views)
+    statuses = judgement.voters(views)
     pending = {status.downgrade for status in statuses.values()} - {""}
     if pending and minor(target) not in map(minor, pending):
         run.ui.step(f"Call off the downgrade to {', '.join(pending)}")

@@ -13,6 +13,7 @@ import pytest
 from etcdops import etcd, gate
 from etcdops.errors import HostError, OpsError, Refused, Unhealthy, Unreachable
 from etcdops.etcd import View
+from etcdops.judgement import Views
 from etcdops.restoration import Side
 from etcdops.snapshots.content import Content
 from etcdops.steps import add, backup, defrag, delivery, exchange, membership, move, recover, survivors
@@ -212,7 +213,7 @@ def test_who_may_join_and_what_is_to_be_done_first() -> None:
 
 
 def test_space_waits_for_a_lost_member_to_go() -> None:
-    def hint(views: gate.Views) -> str:
+    def hint(views: Views) -> str:
         with pytest.raises(Refused) as refused:
             defrag.databases(run_of(views), views)
         return str(refused.value.hint)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from etcdops import gate
+from etcdops import gate, judgement
 from etcdops.config import Config
 from etcdops.errors import HostError, OpsError, Unhealthy
 from etcdops.etcd import ClusterMember, View
-from etcdops.gate import LAG_LIMIT, judge, may_take_down
+from etcdops.judgement import LAG_LIMIT, judge, may_take_down
 from etcdops.snapshots.content import Content
 from tests.unit.build import NAMES, config, member, status, unstarted, view
 
@@ -279,9 +279,9 @@ def test_until_is_content_with_enough_when_time_is_up(monkeypatch: pytest.Monkey
 def test_voters_are_those_that_can_commit() -> None:
     full = view("etcd02", healthy=False, complaint="Active Alarm(s): NOSPACE")
     corrupt = view("etcd02", healthy=False, complaint="Active Alarm(s): NOSPACE CORRUPT")
-    assert list(gate.voters(views(etcd02=full, etcd03=UNREACHABLE))) == ["etcd01", "etcd02"]
-    assert list(gate.voters(views(etcd02=corrupt, etcd03=DOWN))) == ["etcd01"]
-    assert list(gate.voters(views(etcd02=says("etcd02", learner=True)))) == ["etcd01", "etcd03"]
+    assert list(judgement.voters(views(etcd02=full, etcd03=UNREACHABLE))) == ["etcd01", "etcd02"]
+    assert list(judgement.voters(views(etcd02=corrupt, etcd03=DOWN))) == ["etcd01"]
+    assert list(judgement.voters(views(etcd02=says("etcd02", learner=True)))) == ["etcd01", "etcd03"]
 
 
 def test_what_a_reason_says_to_do_is_not_said_again() -> None:
@@ -291,8 +291,8 @@ def test_what_a_reason_says_to_do_is_not_said_again() -> None:
 
 
 def test_leader() -> None:
-    assert gate.leader(views()) == "etcd01"
-    assert gate.leader(views(etcd01=UNREACHABLE)) == ""
+    assert judgement.leader(views()) == "etcd01"
+    assert judgement.leader(views(etcd01=UNREACHABLE)) == ""
 
 
 def answering(run: Any, *hashes: Content) -> None:

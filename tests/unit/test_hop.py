@@ -15,6 +15,7 @@ from etcdops import apply, layout
 from etcdops.errors import HostError, HostsFailed, OpsError, Refused, Unhealthy
 from etcdops.etcd import NOSPACE, View
 from etcdops.facts import HostFacts, UnitFact
+from etcdops.judgement import Verdict
 from etcdops.run import Run
 from etcdops.steps import hop, log, turn
 from etcdops.steps.hop import Rolling
@@ -234,7 +235,7 @@ def test_one_that_is_down_with_the_new_release_is_put_back_and_no_other(
         return serving(name, view=found, executable=f"/opt/etcd/{down.get(name, UP.end)}/etcd")
 
     monkeypatch.setattr(Rolling, "_put_back", lambda self, name: done.append(name))
-    monkeypatch.setattr(hop.gate, "judge", lambda config, views: hop.gate.Verdict(("stop here",)))
+    monkeypatch.setattr(hop, "judge", lambda config, views: Verdict(("stop here",)))
     fleet: Any = SimpleNamespace(map=lambda *_: {})
     run = Run(Path("config.yaml"), command="inv upgrade", _fleet=fleet)
     run.__dict__["config"] = config(UP.start)
