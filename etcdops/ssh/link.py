@@ -127,6 +127,8 @@ class Link:
             self.close()
             raise (_silent(limit) if time.monotonic() - start >= limit else _lost()) from None
         channel.in_buffer = Pipe()  # type: ignore[assignment]  # nothing has come yet: nothing was asked for
+        if channel.closed:  # just now, and has told the one before
+            channel.in_buffer.close()
         return channel
 
     def _request(self, channel: Channel, kind: str, value: str | bytes) -> None:

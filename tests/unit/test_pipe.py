@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from paramiko.buffered_pipe import PipeTimeout
 
+from etcdops.ssh.link import Link
 from etcdops.ssh.pipe import Pipe
 
 
@@ -69,6 +72,12 @@ def test_a_reader_is_woken_by_the_end() -> None:
     pipe = Pipe()
     threading.Timer(0.05, pipe.close).start()
     assert pipe.read(9, 5.0) == b""
+
+
+def test_a_session_that_ends_as_it_begins_is_not_waited_for() -> None:
+    transport = SimpleNamespace(open_session=lambda **_: SimpleNamespace(closed=True, in_buffer=None))
+    link = Link(cast(Any, SimpleNamespace(user="root", transport=transport)))
+    assert link._session(1.0).in_buffer.read(9, 1.0) == b""
 
 
 def test_all_of_it_at_once() -> None:
