@@ -55,11 +55,17 @@ def unwell(views: Views) -> Iterator[str]:
             yield f"{name}: healthy, but does not tell its status and members"
 
 
+def split(views: Views) -> str:
+    """The cluster that each member runs in, where they are not all in the same one; else ''."""
+    ids = {name: status.cluster_id for name, status in _statuses(views).items()}
+    return ", ".join(f"{name}: {each:x}" for name, each in ids.items()) if len(set(ids.values())) > 1 else ""
+
+
 def leadership(views: Views) -> Iterator[str]:
     """No cluster that all are in, or no leader that all follow."""
     statuses = _statuses(views).values()
     leaders = {status.leader for status in statuses}
-    if len({status.cluster_id for status in statuses}) > 1:
+    if split(views):
         yield "the members are in different clusters"
     if leaders == {0}:
         yield "no leader"

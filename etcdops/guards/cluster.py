@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from etcdops import layout
+from etcdops import judgement, layout
 from etcdops.config import Config, Member
 from etcdops.errors import Refused
 from etcdops.etcd import ClusterMember
@@ -85,9 +85,7 @@ def incarnation(config: Config, facts: Facts) -> Iterator[Refused]:
 
 def split(facts: Facts) -> Iterator[Refused]:
     """Members that run in different clusters, such as after a recovery that some of them missed."""
-    ids = {name: fact.view.status.cluster_id for name, fact in facts.items() if fact.view.status}
-    if len(set(ids.values())) > 1:
-        shown = ", ".join(f"{name}: {value:x}" for name, value in ids.items())
+    if shown := judgement.split({name: fact.view for name, fact in facts.items()}):
         hint = "which one is to live?  On the others: systemctl disable --now etcd; the way on is in docs/recover.md"
         yield Refused(f"the members run in different clusters ({shown})", hint=hint)
 

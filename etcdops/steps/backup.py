@@ -96,9 +96,7 @@ def from_cluster(run: Run, views: Mapping[str, View | OpsError], path: Path) -> 
 
 def _refuse_a_split(views: Mapping[str, View | OpsError]) -> None:
     """Members of two clusters, such as after a recovery that some of them missed: which one is meant?"""
-    ids = {name: view.status.cluster_id for name, view in views.items() if isinstance(view, View) and view.status}
-    if len(set(ids.values())) > 1:
-        shown = ", ".join(f"{name}: {each:x}" for name, each in ids.items())
+    if shown := judgement.split(views):
         raise Unhealthy(
             f"no backup: the members run in different clusters ({shown})",
             hint="stop etcd on the hosts of the wrong one, and run it again",
