@@ -5,7 +5,7 @@ set -u
 umask 077
 tell() { printf '%s\t%s\n' "$1" "$2" >&2; }
 give_up() { echo "$*" >&2 && exit 1; }
-digest() { if command -v openssl >/dev/null; then openssl dgst -sha256 -r "$1"; else sha256sum "$1"; fi; } # it is three times as fast
+digest() { if command -v openssl >/dev/null; then openssl dgst -sha256 -r; else sha256sum; fi; } # it is three times as fast
 last() { grep -v '^{' "$1" | tail -n 1; } # etcdctl logs JSON before it says what is wrong
 
 [ "${pid:-0}" != 0 ] || give_up 'etcd does not run here'
@@ -32,36 +32,50 @@ saving=
 trap '[ -z "$saving" ] || kill "$saving" 2>/dev/null; rm -rf -- "$work"' EXIT
 trap 'exit 129' HUP INT TERM PIPE
 
-# It is sent, and brought to the disk, as it comes.  And watched, since etcdctl waits for ever for an etcd that has ended:
+# It is sent and summed up as it comes, all but the last 32 bytes, which are etcd's digest of the rest; what has gone is
+# taken out of the file, and hardly gets to a disk.  And watched, since etcdctl waits for ever for an etcd that has ended:
 # two minutes without a byte; or 15, once it has all and waits for the disk, which may be slow.  On one processor: the
 # others are for etcd, and it takes less of it.
-: >"$work/db.part"
-exec 3<"$work/db.part" # the file keeps its name only until it is whole
-client --command-timeout=5s member list --write-out=json >"$work/members" 2>/dev/null 3<&- &
+mkfifo "$work/sum" || exit 1
+digest <"$work/sum" >"$work/digest" &
+summing=$!
+exec 3<>"$work/db.part" 4>"$work/sum" # the file keeps its name only until it is whole
+client --command-timeout=5s member list --write-out=json >"$work/members" 2>/dev/null 3<&- 4>&- &
 listing=$!
-GOMAXPROCS=1 $CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- &
-saving=$! had='' still=0
-[ "$place" = /dev/shm ] || while kill -0 "$saving"; do sync --data "$work/db.part"; sleep 0.2; done >/dev/null 2>&1 3<&- &
+GOMAXPROCS=1 $CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- 4>&- &
+saving=$! has=0 sent=0 new=0 still=0
+piece() { dd if=/dev/fd/3 bs=128K iflag=skip_bytes,count_bytes skip="$sent" count="$new" status=none; }
+pass_on() { # all that has come
+    has=$(stat -L -c %s /dev/fd/3)
+    new=$((has - 32 - sent))
+    [ $new -gt 0 ] || return 0
+    still=0
+    piece >&4 &
+    piece && wait $! || exit 1
+    sent=$((sent + new))
+    fallocate --punch-hole --offset=0 --length=$sent /dev/fd/3 2>/dev/null # not every file system can
+}
 while kill -0 "$saving" 2>/dev/null; do
     sleep 0.05
     kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
-    has=$(stat -L -c %s /dev/fd/3)
-    [ "$has" = "$had" ] || { still=0 && cat <&3; } || exit 1
-    had=$has still=$((still + 1))
+    still=$((still + 1))
+    pass_on
     patience=2400
     [ "$has" -lt "${size:-0}" ] || patience=18000
     [ $still -lt $patience ] || give_up "etcd stopped giving the snapshot after $has bytes"
 done
 wait "$saving" || give_up "etcd did not give the snapshot: $(last "$work/said")"
 saving=
-cat <&3 || exit 1
-size=$(stat -c %s -- "$work/db")
+pass_on
+exec 4>&-
+size=$has new=$((has - sent))
+piece || exit 1
 tell size "$size" # from here on it is proven on the other end, too
 [ $((size % 512)) = 32 ] || give_up "the snapshot has $size bytes, which is no multiple of 512 and the 32 of its digest"
-end=$(tail --bytes=32 "$work/db" | od -An -v -tx1 | tr -d ' \n')
-truncate --size=-32 "$work/db" || exit 1 # what is left is what the digest is of: no copy through a pipe
-sum=$(digest "$work/db")
-[ "${sum%% *}" = "$end" ] || give_up 'the snapshot is damaged here already: its digest is not that of its content'
+end=$(piece | od -An -v -tx1 | tr -d ' \n')
+wait "$summing"
+read -r sum _ <"$work/digest"
+[ "$sum" = "$end" ] || give_up 'the snapshot is damaged here already: its digest is not that of its content'
 wait "$listing"
 tell asked "$(echo "$asked" | number revision)"
 tell token "$(started ETCD_INITIAL_CLUSTER_TOKEN)"

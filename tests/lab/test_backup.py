@@ -143,7 +143,7 @@ def let_go(hosts: Hosts, program: str) -> None:
 
 
 SAVES = 'case $* in *"snapshot save"*) true ;; *) false ;; esac'
-SENDS = "case $(readlink /proc/$$/fd/0) in *.etcdops-snapshot.*/db*) true ;; *) false ;; esac"
+SENDS = "case $(readlink /proc/$$/fd/3) in *.etcdops-snapshot.*/db*) true ;; *) false ;; esac"
 
 
 @pytest.mark.chaos
@@ -179,12 +179,12 @@ def test_etcd_that_dies_in_the_middle(cluster: Project, hosts: Hosts, store: Pat
 
 @pytest.mark.chaos
 def test_source_that_is_cut_off_in_the_middle(cluster: Project, hosts: Hosts, store: Path) -> None:
-    names = held(cluster, "cat", SENDS)
+    names = held(cluster, "dd", SENDS)
     run = cluster.start("backup", "--json")
     source = reached(cluster, names)
     hosts.lab.cut(source)
     try:
-        let_go(hosts, "cat")
+        let_go(hosts, "dd")
         done = run.end().ok()
         assert done.json()["member"] != source
         assert f"warning: {source}: " in done.stderr
@@ -303,7 +303,7 @@ def test_disk_of_the_store_is_full(cluster: Project, hosts: Hosts, small: Path) 
 def test_disk_of_the_store_gets_full_while_it_is_written(cluster: Project, hosts: Hosts, small: Path) -> None:
     cluster.inv("backup").ok()
     earlier = backups(small)
-    names = held(cluster, "cat", SENDS)
+    names = held(cluster, "dd", SENDS)
     run = cluster.start("backup")
     reached(cluster, names)
     with (small / "filler").open("wb", buffering=0) as filler:
@@ -312,7 +312,7 @@ def test_disk_of_the_store_gets_full_while_it_is_written(cluster: Project, hosts
                 filler.write(bytes(4096))
             except OSError:
                 break
-    let_go(hosts, "cat")
+    let_go(hosts, "dd")
     done = run.end().failed(1, "No space left on device")
     assert done.stderr.splitlines()[-1].startswith(f"error: {small}/.work-"), done
     assert "trying the next member" not in done.stderr
@@ -345,13 +345,13 @@ def test_no_room_on_the_hosts(project: NewProject, hosts: Hosts, tmp_path: Path)
 
 
 def test_two_backups_at_once(cluster: Project, hosts: Hosts, store: Path) -> None:
-    names = held(cluster, "cat", SENDS)
+    names = held(cluster, "dd", SENDS)
     first = cluster.start("backup", "--json")
     reached(cluster, names)
     kept.fill(cluster, "between")
     second = cluster.start("backup", "--json")
     hosts.eventually(lambda: len([path for path in store.iterdir() if path.name.startswith(".work-")]) == 2)
-    let_go(hosts, "cat")
+    let_go(hosts, "dd")
     documents = [run.end().ok().json() for run in (first, second)]
     assert {each.name for each in backups(store)} == {each["name"] for each in documents}
     nothing_left(hosts)
@@ -370,7 +370,7 @@ def test_backup_while_keys_are_written(cluster: Project, store: Path) -> None:
 @pytest.mark.chaos
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_run_that_is_cut_short(cluster: Project, hosts: Hosts, store: Path, number: signal.Signals) -> None:
-    names = held(cluster, "cat", SENDS)
+    names = held(cluster, "dd", SENDS)
     run = cluster.start("backup")
     reached(cluster, names)
     run.signal(number)
@@ -381,7 +381,7 @@ def test_run_that_is_cut_short(cluster: Project, hosts: Hosts, store: Path, numb
     else:
         assert done.code == -signal.SIGKILL
         assert {path.name.startswith(".work-") for path in store.iterdir()} == {True}
-    let_go(hosts, "cat")
+    let_go(hosts, "dd")
     cluster.inv("backup").ok()
     assert len(backups(store)) == 1
     nothing_left(hosts)
