@@ -56,7 +56,9 @@ pass_on() { # all that has come
     fallocate --punch-hole --offset=0 --length=$sent /dev/fd/3 2>/dev/null # not every file system can
 }
 while kill -0 "$saving" 2>/dev/null; do
-    sleep 0.05
+    pause=0.2
+    [ $((has + (64 << 20))) -lt "${size:-0}" ] || pause=0.05
+    sleep $pause
     kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
     still=$((still + 1))
     pass_on
