@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import shlex
@@ -53,6 +54,8 @@ def task(
         def body(context: Context, **given: Any) -> None:
             from etcdops.run import Run  # and all that it needs: --list and completion must not wait for it
 
+            gc.freeze()
+            gc.enable()
             chosen = {flag: given.pop(flag) for flag in flags}
             breaks = chosen.pop("break_lock", False)
             run = Run(config_path(context), words=_words(), command=shlex.join(["inv", *sys.argv[1:]]), **chosen)

@@ -187,6 +187,27 @@ def test_the_list_waits_for_nothing_heavy(heavy: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
+COLLECTS = """
+import gc, sys, types
+from invoke import Collection
+from etcdops.cli import main
+from etcdops.task import task
+
+@task()
+def told(run):
+    print("in a task", gc.isenabled(), gc.get_freeze_count() > 10_000)
+
+sys.modules["tasks"] = types.SimpleNamespace(ns=Collection(told))
+sys.argv[1:] = ["told"]
+main()
+"""
+
+
+def test_modules_are_not_taken_for_garbage_and_that_of_a_task_is() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "in a task True True\n"
+
+
 def test_ctrl_c_before_a_task_runs(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(_: Inv) -> None:
         raise KeyboardInterrupt
