@@ -43,7 +43,7 @@ exec 3<>"$work/db.part" 4>"$work/sum" # the file keeps its name only until it is
 client --command-timeout=5s member list --write-out=json >"$work/members" 2>/dev/null 3<&- 4>&- &
 listing=$!
 GOMAXPROCS=1 $CLIENT snapshot save "$work/db" >"$work/said" 2>&1 3<&- 4>&- &
-saving=$! has=0 sent=0 new=0 still=0
+saving=$! sent=0 still=0
 piece() { dd if=/dev/fd/3 bs=128K iflag=skip_bytes,count_bytes skip="$sent" count="$new" status=none; }
 pass_on() { # all that has come
     has=$(stat -L -c %s /dev/fd/3)
@@ -56,9 +56,7 @@ pass_on() { # all that has come
     fallocate --punch-hole --offset=0 --length=$sent /dev/fd/3 2>/dev/null # not every file system can
 }
 while kill -0 "$saving" 2>/dev/null; do
-    pause=0.2
-    [ $((has + (64 << 20))) -lt "${size:-0}" ] || pause=0.05
-    sleep $pause
+    sleep 0.05
     kill -0 "$pid" 2>/dev/null || give_up 'etcd ended before it had given the snapshot'
     still=$((still + 1))
     pass_on
