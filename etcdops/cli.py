@@ -10,6 +10,7 @@ import atexit
 import difflib
 import gc
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ def main() -> None:
     # Modules are no garbage. To look for it among them, again and again while they come and three times in the end,
     # takes a fifth of a second.
     gc.disable()  # a task enables it
-    atexit.register(gc.freeze)
+    atexit.register(_end)
     try:
         try:
             Inv(name="inv", binary="inv", binary_names=["inv"], version=__version__).run()
@@ -109,6 +110,13 @@ def main() -> None:
                 sys.stdout.flush()
     except BrokenPipeError:
         no_reader()
+
+
+def _end() -> None:
+    """All has been done and said: who presses Ctrl-C now cannot make a success look like an interrupted run."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    gc.freeze()
 
 
 def close_to(word: str, names: Iterable[str]) -> list[str]:

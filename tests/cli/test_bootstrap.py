@@ -391,6 +391,12 @@ def test_no_python_is_told(machine: Machine) -> None:
     assert machine.inv("x") == (2, "", "error: python3 is not installed; 3.11 or newer is needed\n")
 
 
+def test_ctrl_c_while_it_is_being_loaded_is_no_traceback(machine: Machine) -> None:
+    machine.inv()
+    (machine.root / "etcdops" / "cli.py").write_text("raise KeyboardInterrupt\n")
+    assert machine.inv("x") == (130, "", "")
+
+
 def test_it_is_quick_when_nothing_changed(machine: Machine) -> None:
     machine.inv()
 

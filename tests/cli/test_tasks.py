@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -206,6 +207,27 @@ main()
 def test_modules_are_not_taken_for_garbage_and_that_of_a_task_is() -> None:
     done = subprocess.run([sys.executable, "-c", COLLECTS], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "in a task True True\n"
+
+
+LATE = """
+import os, signal, sys
+from etcdops.cli import main
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=int(sys.argv.pop())):
+        kill(pid, number)
+
+sys.late = Late()  # which goes when the interpreter does
+main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_a_signal_that_comes_too_late_changes_nothing(number: signal.Signals) -> None:
+    words = [sys.executable, "-c", LATE, "--version", str(int(number))]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("inv ")
 
 
 def test_ctrl_c_before_a_task_runs(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
