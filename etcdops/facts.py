@@ -5,18 +5,16 @@ The shell half is files/host.sh and files/etcd.sh; their answer is one ``KEY<tab
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import ipaddress
 import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from dataclasses import fields as fields_of
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from etcdops import layout
+from etcdops import layout, report
 from etcdops.etcd import View, parse_view
 from etcdops.ssh import Host, again
 
@@ -124,7 +122,7 @@ class HostFacts:
     def digest(self) -> str:
         """The same, as long as nothing that is decided from changes here but for what moves by itself."""
         moving = {"clock", "room", "view", "listeners", "addresses"}
-        still = {each.name: getattr(self, each.name) for each in fields_of(self) if each.name not in moving}
+        still = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in moving}
         still |= {"addresses": sorted(self.addresses), "members": self.view.members}
         return hashlib.sha256(repr(still).encode()).hexdigest()[:16]
 
@@ -172,13 +170,13 @@ def ask(host: Host, *paths: str, also: tuple[str, ...] = (), head: str = "") -> 
 
 def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
     """The answer of the scripts as facts; ``asked`` and ``answered`` are the controller's clock around it."""
-    rows = list(fields(text))
+    rows = report.rows(text)
     single = {row[0]: row[1] for row in rows if len(row) == 2}
-    texts = {row[1]: decode(row[2]) for row in rows if row[0] == "text"}
+    told = report.texts(rows, "text")
     unit = {row[1]: row[2] for row in rows if row[0] == "unit"}
     began = float(single["time"])
     ended = float(single.get("ended") or began)
-    adopted = parse_conf(texts.get(layout.ADOPTED, ""))
+    adopted = parse_conf(told.get(layout.ADOPTED, ""))
     return HostFacts(
         name=name,
         machine=single["machine"],
@@ -187,9 +185,9 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
         has_user=bool(single["user"]),
         clock=(ended - answered, began - asked),
         paths=_paths(rows),
-        conf=parse_conf(texts.get(layout.CONF, "")),
-        identity=_identity(texts.get(layout.IDENTITY, "")) or _adopted_identity(adopted),
-        trust={path: texts[path] for path in (layout.CLIENT_CA, layout.PEER_CA) if path in texts},
+        conf=parse_conf(told.get(layout.CONF, "")),
+        identity=_identity(told.get(layout.IDENTITY, "")) or _adopted_identity(adopted),
+        trust={path: told[path] for path in (layout.CLIENT_CA, layout.PEER_CA) if path in told},
         releases={row[1].split("/")[-2]: row[2] for row in rows if row[0] == "release"},
         unit=UnitFact(
             active=unit.get("ActiveState", "inactive"),
@@ -199,13 +197,13 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
             pid=int(unit.get("MainPID") or 0),
         ),
         adopted=adopted,
-        running=_environment(decode(single.get("environ", ""))),
+        running=_environment(told.get("environ", "")),
         executable=single.get("exe", ""),
         data=single.get("data", ""),
         barred=single.get("restoring", ""),
         mounted="mounted" in single,
         room={row[1]: _room(row[2]) for row in rows if row[0] == "room"},
-        addresses=frozenset(_addresses(decode(single["fib_trie"]), decode(single["if_inet6"]))),
+        addresses=frozenset(_addresses(told.get("/proc/net/fib_trie", ""), told.get("/proc/net/if_inet6", ""))),
         listeners=tuple(_listeners(rows)),
         view=_view(rows),
     )
@@ -213,7 +211,7 @@ def parse(name: str, text: str, *, asked: float, answered: float) -> HostFacts:
 
 def parse_answers(text: str) -> View:
     """The answer of files/etcd.sh alone."""
-    return _view(list(fields(text)))
+    return _view(report.rows(text))
 
 
 def parse_conf(text: str) -> dict[str, str]:
@@ -240,23 +238,9 @@ def _environment(text: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in text.split("\n") if "=" in line)
 
 
-def fields(text: str) -> Iterator[list[str]]:
-    """The lines of an answer, each as its fields."""
-    for line in text.split("\n"):
-        yield line.split("\t")
-
-
 def _view(rows: list[list[str]]) -> View:
-    view = parse_view(
-        {row[1]: decode(row[2]) for row in rows if row[0] == "answer"},
-        {row[1]: decode(row[2]) for row in rows if row[0] == "complaint"},
-    )
+    view = parse_view(report.texts(rows, "answer"), report.texts(rows, "complaint"))
     return replace(view, unsettled=next((row[1] for row in rows if row[0] == "unsettled"), ""))
-
-
-def decode(value: str) -> str:
-    """Text that came as base64."""
-    return base64.b64decode(value).decode("utf-8", "replace")
 
 
 def _identity(text: str) -> dict[str, Any]:
@@ -275,18 +259,13 @@ def _adopted_identity(adopted: Mapping[str, str]) -> dict[str, str]:
 
 def _paths(rows: list[list[str]]) -> dict[str, PathFact]:
     sums = {row[2]: row[1] for row in rows if row[0] == "sha256"}
-    targets = {row[1]: row[2] for row in rows if row[0] == "link"}
     kinds = {"regular file": "file", "regular empty file": "file", "symbolic link": "link"}
-    return {
-        path: PathFact(
-            kind=kinds.get(kind, kind),
-            mode=int(mode, 8),
-            owner=owner,
-            sha256="" if path in targets else sums.get(path, ""),
-            target=targets.get(path, ""),
-        )
-        for _, path, kind, mode, owner in (row for row in rows if row[0] == "stat")
-    }
+    paths = {}
+    for _, name, kind, mode, owner in (row for row in rows if row[0] == "stat"):
+        path, _, target = name.partition(" -> ")
+        digest = "" if target else sums.get(path, "")
+        paths[path] = PathFact(kinds.get(kind, kind), int(mode, 8), owner, digest, target)
+    return paths
 
 
 def _room(value: str) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from etcdops import etcd, layout
+from etcdops import etcd, layout, report
 from etcdops.config import Member
 from etcdops.snapshots.store import chunks_of
 from etcdops.ssh import Host
@@ -58,7 +58,7 @@ def look(host: Host) -> Side:
 
 def parse(text: str) -> Side:
     """The answer of ``look``."""
-    rows = [line.split("\t") for line in text.splitlines()]
+    rows = report.rows(text)
     kinds = ("swapped", "staged", "sealed", "restoring", "mounted")
     values = {kind: tuple(row[1] for row in rows if row[0] == kind) for kind in kinds}
     aside = {}

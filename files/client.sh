@@ -4,8 +4,9 @@
 IFS= read -r ETCDCTL_USER || :
 IFS= read -r ETCDCTL_PASSWORD || :
 [ -z "$ETCDCTL_USER" ] || export ETCDCTL_USER ETCDCTL_PASSWORD
-service=$(sed -n 's/^UNIT=//p' /etc/etcd/adopted.conf 2>/dev/null)
-pid=$(systemctl show "${service:-etcd.service}" --property=MainPID --value 2>/dev/null)
+service=
+[ ! -e /etc/etcd/adopted.conf ] || service=$(sed -n 's/^UNIT=//p' /etc/etcd/adopted.conf 2>/dev/null)
+pid=${main_pid:-$(systemctl show "${service:-etcd.service}" --property=MainPID --value 2>/dev/null)} # host.sh knows it
 started() { [ "${pid:-0}" = 0 ] || tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^$1=//p"; }
 ssl=/etc/etcd/ssl
 pair=$ssl/client

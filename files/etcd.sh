@@ -27,8 +27,7 @@ if [ -n "$QUERIES" ]; then
         status) words='endpoint status' ;;
         members) words='member list' ;;
         listens)
-            env=$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep '^ETCD_LISTEN_')
-            put "answer${tab}listens" "$(echo "$env" | base64 -w0)"
+            tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^ETCD_LISTEN_/line${tab}answer${tab}listens$tab&/p"
             continue
             ;;
         *) continue ;;
@@ -37,10 +36,11 @@ if [ -n "$QUERIES" ]; then
         timeout -k 1 "$((WAIT + 1))" $CLIENT --command-timeout="${WAIT}s" --write-out=json $words >"$answers/$query" 2>"$answers/$query.err" &
     done
     wait
+    set --
     for query in $QUERIES; do
-        [ -e "$answers/$query" ] || continue
-        put "answer$tab$query" "$(base64 -w0 <"$answers/$query")"
-        put "complaint$tab$query" "$(base64 -w0 <"$answers/$query.err")"
+        [ ! -e "$answers/$query" ] ||
+            set -- "$@" "key=answer$tab$query" "$answers/$query" "key=complaint$tab$query" "$answers/$query.err"
     done
-    put "answer${tab}certificate" "$(sed -n '/BEGIN CERT/,/END CERT/p' /etc/etcd/ssl/server.pem 2>/dev/null | base64 -w0)"
+    [ $# = 0 ] || lines "$@"
+    sed -n "/BEGIN CERT/,/END CERT/s/^/line${tab}answer${tab}certificate$tab/p" /etc/etcd/ssl/server.pem 2>/dev/null
 fi

@@ -13,39 +13,44 @@ version=${version#systemd }
 put systemd "${version%%[!0-9]*}"
 put user "$(id -u etcd 2>/dev/null)"
 
-# Managed paths: kind, mode and owner, then digests and targets.  A path that is not there has no line.
-stat --printf='stat\t%n\t%F\t%a\t%U:%G\n' -- "$@" 2>/dev/null
+# Managed paths: kind, mode, owner and, of a link, target; then digests.  A path that is not there has no line.
+QUOTING_STYLE=literal stat --printf='stat\t%N\t%F\t%a\t%U:%G\n' -- "$@" 2>/dev/null
 files=
 for path; do
-    if [ -L "$path" ]; then put link "$path$tab$(readlink -- "$path")"; elif [ -f "$path" ]; then files="$files $path"; fi
+    [ -L "$path" ] || [ ! -f "$path" ] || files="$files $path"
 done
 # shellcheck disable=SC2086 # managed paths have no spaces
 [ -z "$files" ] || sha256sum -- $files | sed "s/^\([0-9a-f]*\)  /sha256$tab\1$tab/"
-for path in /etc/etcd/etcd.conf /etc/etcd/identity.json /etc/etcd/adopted.conf /etc/etcd/ssl/ca.pem /etc/etcd/ssl/peer-ca.pem; do
-    [ -f "$path" ] && put "text$tab$path" "$(base64 -w0 <"$path")"
-done
 # What `inv adopt` found here and deploy has not taken over yet: another unit, and data and CAs in other places.
-service=etcd.service held=$data
+service=etcd.service held=$data ca=/etc/etcd/ssl/ca.pem peer_ca=/etc/etcd/ssl/peer-ca.pem
 if [ -f /etc/etcd/adopted.conf ]; then
     adopted() { sed -n "s/^$1=//p" /etc/etcd/adopted.conf; }
     service=$(adopted UNIT)
     held=$(adopted DATA_DIR)
     [ -d "$held/member" ] || held=$data
-    for path in ca peer-ca; do
-        case $path in ca) file=$(adopted TRUSTED_CA) ;; *) file=$(adopted PEER_TRUSTED_CA) ;; esac
-        [ ! -f "$file" ] || put "text$tab/etc/etcd/ssl/$path.pem" "$(base64 -w0 <"$file")"
-    done
+    file=$(adopted TRUSTED_CA)
+    [ ! -f "$file" ] || ca=$file
+    file=$(adopted PEER_TRUSTED_CA)
+    [ ! -f "$file" ] || peer_ca=$file
 fi
+# Texts; and local addresses as the kernel lists them: no ip or hostname is needed.
+set --
+for path in /proc/net/fib_trie /proc/net/if_inet6 /etc/etcd/etcd.conf /etc/etcd/identity.json /etc/etcd/adopted.conf; do
+    [ ! -f "$path" ] || set -- "$@" "key=text$tab$path" "$path"
+done
+[ ! -f "$ca" ] || set -- "$@" "key=text$tab/etc/etcd/ssl/ca.pem" "$ca"
+[ ! -f "$peer_ca" ] || set -- "$@" "key=text$tab/etc/etcd/ssl/peer-ca.pem" "$peer_ca"
+lines "$@"
 for path in /opt/etcd/*/archive.sha256; do
     [ -L "${path%/*}" ] || { [ -f "$path" ] && read -r digest <"$path" && put release "$path$tab$digest"; }
 done
 
 # The unit, and what the running process was really started with.
 unit=$(systemctl show "$service" --property=ActiveState,MainPID,UnitFileState,FragmentPath,NeedDaemonReload 2>/dev/null)
-pid=
+pid='' main_pid=''
 while IFS='=' read -r key value; do
     put "unit$tab$key" "$value"
-    [ "$key" = MainPID ] && pid=${value#0}
+    [ "$key" = MainPID ] && pid=${value#0} main_pid=$value # the latter for client.sh
 done <<EOF
 $unit
 EOF
@@ -54,11 +59,11 @@ if [ -n "$pid" ]; then
     n=0
     # systemd has just made the process, which is about to become etcd, since systemd 255 by way of another program.
     while exe=$(readlink "/proc/$pid/exe") && [ $n -lt 40 ]; do
-        case $exe in "$(readlink /proc/1/exe)" | */systemd-executor) sleep 0.05 ;; *) break ;; esac
+        case $exe in */etcd) break ;; "$(readlink /proc/1/exe)" | */systemd-executor) sleep 0.05 ;; *) break ;; esac
         n=$((n + 1))
     done
     put exe "$exe"
-    put environ "$(tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | grep ^ETCD | base64 -w0)"
+    tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^ETCD/line${tab}text${tab}environ$tab&/p"
     open=$(ls -l "/proc/$pid/fd" 2>/dev/null)
     [ -e "/proc/$pid/exe" ] || put "unit${tab}MainPID" 0 # it has ended meanwhile, as one does that cannot start
 fi
@@ -72,21 +77,24 @@ elif [ -n "$(ls -A -- "$data" 2>/dev/null)" ]; then
         ! \( -path "$data/member/snap/db" -size -513 \) ! -path "$data/member/wal.tmp*" -print -quit)
     put data "$([ -n "$foreign" ] && echo files || echo unfinished)"
 fi
-[ ! -d "$data" ] || [ "$(stat -c %d -- "$data")" = "$(stat -c %d -- "$data/..")" ] || put mounted "$data"
+[ ! -d "$data" ] || stat -c %d -- "$data" "$data/.." | {
+    read -r own && read -r outside && [ "$own" != "$outside" ] && put mounted "$data"
+}
 [ ! -e /var/lib/etcd/restoring ] || { read -r id </var/lib/etcd/restoring && put restoring "$id"; }
 for each in /var/lib/etcd/restore-*/swapping; do # its data is in place, and the old data not yet out of the way
     [ ! -e "$each" ] || { id=${each%/swapping} && put restoring "${id##*/restore-}"; }
 done
-for path in "$data" /opt/etcd; do
-    dir=$path
+set --
+for dir in "$data" /opt/etcd; do
     while [ ! -d "$dir" ]; do dir=${dir%/*}/ dir=${dir%/} dir=${dir:-/}; done
-    put room "$path$tab$(stat -f -c '%a %S' -- "$dir")" # free blocks, block size
+    set -- "$@" "$dir"
+done
+stat -f --printf='%a %S\n' -- "$@" | for path in "$data" /opt/etcd; do # free blocks, block size
+    read -r free && put room "$path$tab$free"
 done
 
-# Local addresses and listening sockets as the kernel lists them (no ip, ss or hostname is needed), and whose the
-# sockets on etcd's three ports (2379 to 2381, 094B to 094D) are.
-put fib_trie "$(base64 -w0 </proc/net/fib_trie)"
-put if_inet6 "$([ -f /proc/net/if_inet6 ] && base64 -w0 </proc/net/if_inet6)"
+# Listening sockets as the kernel lists them (no ss is needed), and whose those on etcd's three ports (2379 to 2381,
+# 094B to 094D) are.
 listening=$(sed -n 's/^ *[0-9]*: \([0-9A-F]*:09\(4B\|4C\|4D\)\) [0-9A-F:]* 0A \([^ ]* *\)\{5\}\([0-9]*\) .*/\1 \4/p' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
 while read -r socket inode; do
     [ -n "$inode" ] || continue

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from etcdops import layout
+from etcdops import layout, report
 from etcdops.adoption import told
 from etcdops.adoption.told import Told
 from etcdops.etcd import ClusterMember, View, parse_view
@@ -169,13 +169,13 @@ def host_of(url: str) -> str:
 
 def parse_host(address: str, text: str) -> Host:
     """The answer of files/strange.sh."""
-    rows = list(_rows(text))
+    rows = report.rows(text)
     processes = []
     for _, pid, exe, user, cwd, service in (row for row in rows if row[0] == "process"):
         of_it = [row for row in rows if len(row) > 1 and row[1] == pid]
-        lines = _text(next((row[2] for row in of_it if row[0] == "environ"), "")).split("\n")
+        lines = report.decode(next((row[2] for row in of_it if row[0] == "environ"), "")).split("\n")
         config = next((row[2] for row in of_it if row[0] == "config"), None)
-        argv = _text(next((row[2] for row in of_it if row[0] == "argv"), ""))
+        argv = report.decode(next((row[2] for row in of_it if row[0] == "argv"), ""))
         processes.append(
             Process(
                 pid=int(pid),
@@ -186,9 +186,9 @@ def parse_host(address: str, text: str) -> Host:
                 argv=tuple(argv.split("\0")[:-1]),
                 environ=dict(line.split("=", 1) for line in lines if line.startswith("ETCD") and "=" in line),
                 others=tuple(line for line in lines if line and not line.startswith("ETCD")),
-                config=None if config is None else _text(config),
+                config=None if config is None else report.decode(config),
                 unit={row[2]: row[3] for row in of_it if row[0] == "unit"},
-                unit_text=_text(next((row[2] for row in of_it if row[0] == "text"), "")),
+                unit_text=report.decode(next((row[2] for row in of_it if row[0] == "text"), "")),
             )
         )
     keys = {row[1]: base64.b64decode(row[2]) for row in rows if row[0] == "key"}
@@ -197,18 +197,17 @@ def parse_host(address: str, text: str) -> Host:
 
 def parse_member(host: Host, process: Process, text: str) -> Found:
     """The answer of files/adopt.sh and etcd.sh."""
-    rows = list(_rows(text))
+    rows = report.rows(text)
     devices = {row[1]: row[2] for row in rows if row[0] == "member"}
     places = {
         row[1]: Place(row[2] == "member", row[3], devices.get(row[1], row[3].split(":")[0]))
         for row in rows
         if row[0] == "data"
     }
-    answers = {kind: {r[1]: _text(r[2]) for r in rows if r[0] == kind} for kind in ("answer", "complaint")}
     return Found(
         host=host.address,
         process=process,
-        view=parse_view(answers["answer"], answers["complaint"]),
+        view=parse_view(report.texts(rows, "answer"), report.texts(rows, "complaint")),
         etcdctl=host.etcdctl,
         files={row[1]: base64.b64decode(row[2]) for row in rows if row[0] == "file"},
         places=places,
@@ -234,11 +233,3 @@ def agreed(found: Sequence[Found], setting: str) -> tuple[str, list[str]]:
     values = [each.told.get(setting) for each in found]
     most = max(dict.fromkeys(values), key=values.count)
     return most, [each.name for each, value in zip(found, values, strict=True) if value != most]
-
-
-def _rows(text: str) -> Iterator[list[str]]:
-    return (line.split("\t") for line in text.split("\n"))
-
-
-def _text(encoded: str) -> str:
-    return base64.b64decode(encoded).decode("utf-8", "replace")

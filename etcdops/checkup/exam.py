@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
-from etcdops import layout, transport
+from etcdops import layout, report, transport
 from etcdops.checkup import metrics
 from etcdops.checkup.metrics import Metrics
 from etcdops.config import Config, Member
 from etcdops.credentials import Denied
 from etcdops.errors import HostError
-from etcdops.facts import HostFacts, ask, decode, fields
+from etcdops.facts import HostFacts, ask
 from etcdops.handshake import Served, look, stream, words
 from etcdops.ssh import Host, Stream
 from etcdops.transport import HTTPS
@@ -71,7 +71,7 @@ def examine(host: Host, config: Config, also: tuple[str, ...]) -> Exam:
 
 def parse(text: str, facts: HostFacts) -> Exam:
     """What files/exam.sh and files/disk.sh said."""
-    rows = list(fields(text))
+    rows = report.rows(text)
     single = {row[0]: row[1] for row in rows if len(row) == 2}
     return Exam(
         facts,
@@ -79,7 +79,7 @@ def parse(text: str, facts: HostFacts) -> Exam:
         account=single.get("account", ""),
         filesystem=single.get("filesystem", ""),
         restarts=int(single.get("restarts") or 0),
-        pairs={row[1]: decode(row[2]) for row in rows if row[0] == "certificate"},
+        pairs=report.texts(rows, "certificate"),
         reach={(row[1], int(row[2])): _reach(int(row[3]), row[4]) for row in rows if row[0] == "reach"},
         syncs=tuple(float(row[1]) for row in rows if row[0] == "sync"),
     )

@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from etcdops import layout
-from etcdops.facts import MANAGED_PATHS, HostFacts, Listener, PathFact, UnitFact, parse, parse_answers, parse_conf
+from etcdops.facts import (
+    MANAGED_PATHS,
+    HostFacts,
+    Listener,
+    PathFact,
+    UnitFact,
+    parse,
+    parse_answers,
+    parse_conf,
+)
 from tests.unit.build import ACTIVE, TOKEN, fresh
 from tests.unit.golden import GOLDEN
 
@@ -58,8 +67,6 @@ def answer(*rows: str, **single: str) -> HostFacts:
         "boot_id": "b",
         "systemd": "252",
         "user": "",
-        "fib_trie": b64(""),
-        "if_inet6": "",
     } | single
     lines = [f"{key}\t{value}" for key, value in least.items()]
     return parse(
@@ -223,7 +230,8 @@ def test_user(said: str, there: bool) -> None:
     ids=["none", "no IPv6", "no IPv4", "both"],
 )
 def test_addresses(fib_trie: str, if_inet6: str, addresses: set[str]) -> None:
-    assert answer(fib_trie=b64(fib_trie), if_inet6=b64(if_inet6)).addresses == addresses
+    said = {"/proc/net/fib_trie": fib_trie, "/proc/net/if_inet6": if_inet6}
+    assert answer(**{f"text\t{path}": b64(text) for path, text in said.items()}).addresses == addresses
 
 
 SHA = 64 * "a"
@@ -233,11 +241,11 @@ PATHS = {
     "empty file": (["stat /f regular_empty_file 600 etcd:etcd"], PathFact("file", 0o600, "etcd:etcd")),
     "directory": (["stat /f directory 2755 root:staff"], PathFact("directory", 0o2755, "root:staff")),
     "link": (
-        ["stat /f symbolic_link 777 root:root", "link /f /g"],
+        ["stat /f_->_/g symbolic_link 777 root:root"],
         PathFact("link", 0o777, "root:root", target="/g"),
     ),
     "the digest of what a link leads to is not its own": (
-        ["stat /f symbolic_link 777 root:root", f"sha256 {SHA} /f", "link /f /g"],
+        ["stat /f_->_/g symbolic_link 777 root:root", f"sha256 {SHA} /f"],
         PathFact("link", 0o777, "root:root", target="/g"),
     ),
     "socket": (["stat /f socket 755 root:root"], PathFact("socket", 0o755, "root:root")),
@@ -380,7 +388,7 @@ ENVIRON = {
 
 @pytest.mark.parametrize(("text", "running"), ENVIRON.values(), ids=ENVIRON.keys())
 def test_environment(text: str, running: dict[str, str]) -> None:
-    assert answer(environ=b64(text)).running == running
+    assert answer(f"text environ {b64(text)}").running == running
 
 
 def test_the_view_comes_along() -> None:

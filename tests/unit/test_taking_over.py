@@ -42,8 +42,6 @@ def told(name: str, **more: str) -> HostFacts:
         "boot_id": name,
         "systemd": "252",
         "user": "",
-        "fib_trie": "",
-        "if_inet6": "",
     }
     lines = [f"{key}\t{value}" for key, value in rows.items()]
     lines += [f"text\t{layout.ADOPTED}\t{base64.b64encode(text.encode()).decode()}"]
@@ -87,7 +85,7 @@ def test_a_half_written_record_is_no_identity() -> None:
 
 def parse_without(name: str) -> HostFacts:
     text = "".join(line for line in RECORD.splitlines(keepends=True) if not line.startswith(f"{name}="))
-    rows = "time\t1\nmachine\tx\nboot_id\tb\nsystemd\t1\nuser\t\nfib_trie\t\nif_inet6\t\n"
+    rows = "time\t1\nmachine\tx\nboot_id\tb\nsystemd\t1\nuser\t\n"
     return parse(
         "a", f"{rows}text\t{layout.ADOPTED}\t{base64.b64encode(text.encode()).decode()}\n", asked=1, answered=1
     )
