@@ -42,5 +42,6 @@ if [ -n "$QUERIES" ]; then
             set -- "$@" "key=answer$tab$query" "$answers/$query" "key=complaint$tab$query" "$answers/$query.err"
     done
     [ $# = 0 ] || lines "$@"
-    sed -n "/BEGIN CERT/,/END CERT/s/^/line${tab}answer${tab}certificate$tab/p" /etc/etcd/ssl/server.pem 2>/dev/null
+    [ ! -f /etc/etcd/ssl/server.pem ] ||
+        sed -n "/BEGIN CERT/,/END CERT/s/^/line${tab}answer${tab}certificate$tab/p" /etc/etcd/ssl/server.pem
 fi
