@@ -40,7 +40,7 @@ for path in /proc/net/fib_trie /proc/net/if_inet6 /etc/etcd/etcd.conf /etc/etcd/
 done
 [ ! -f "$ca" ] || set -- "$@" "key=text$tab/etc/etcd/ssl/ca.pem" "$ca"
 [ ! -f "$peer_ca" ] || set -- "$@" "key=text$tab/etc/etcd/ssl/peer-ca.pem" "$peer_ca"
-lines "$@"
+lines "$@" || exit # less than all of it would be a lie
 for path in /opt/etcd/*/archive.sha256; do
     [ -L "${path%/*}" ] || { [ -f "$path" ] && read -r digest <"$path" && put release "$path$tab$digest"; }
 done
@@ -65,7 +65,10 @@ if [ -n "$pid" ]; then
     put exe "$exe"
     tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^ETCD/line${tab}text${tab}environ$tab&/p"
     open=$(ls -l "/proc/$pid/fd" 2>/dev/null)
-    [ -e "/proc/$pid/exe" ] || put "unit${tab}MainPID" 0 # it has ended meanwhile, as one does that cannot start
+    if [ ! -e "/proc/$pid/exe" ]; then # it has ended meanwhile, as one does that cannot start
+        main_pid=0
+        put "unit${tab}MainPID" 0
+    fi
 fi
 
 # The data directory, and the room on the file systems that will hold it and the releases.
