@@ -126,7 +126,7 @@ def test_refusals_are_worded_as_in_the_code() -> None:
     """A message of docs/checks.md, less what stands for something, occurs in the source."""
     folders = ("", "guards/", "operation/", "ssh/", "steps/")
     sources = [path for folder in folders for path in ROOT.glob(f"etcdops/{folder}*.py")]
-    sources.append(ROOT / "files/lock.sh")
+    sources += [ROOT / "files/lock.sh", ROOT / "files/prelude.sh"]
     code = re.sub(r'"\s*\n\s*f?"', "", "".join(path.read_text() for path in sources))
     rows = re.findall(r"^\| (`[^|]*`)[^|]*\|", (ROOT / "docs/checks.md").read_text(), re.MULTILINE)
     missing = []
