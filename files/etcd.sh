@@ -27,7 +27,7 @@ if [ -n "$QUERIES" ]; then
         status) words='endpoint status' ;;
         members) words='member list' ;;
         listens)
-            tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^ETCD_LISTEN_/line${tab}answer${tab}listens$tab&/p"
+            started_with "$pid" ETCD_LISTEN_ "answer${tab}listens"
             continue
             ;;
         *) continue ;;

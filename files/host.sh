@@ -47,26 +47,26 @@ done
 
 # The unit, and what the running process was really started with.
 unit=$(systemctl show "$service" --property=ActiveState,MainPID,UnitFileState,FragmentPath,NeedDaemonReload 2>/dev/null)
-pid='' main_pid=''
+main_pid= # for client.sh, too
 while IFS='=' read -r key value; do
     put "unit$tab$key" "$value"
-    [ "$key" = MainPID ] && pid=${value#0} main_pid=$value # the latter for client.sh
+    [ "$key" = MainPID ] && main_pid=${value#0}
 done <<EOF
 $unit
 EOF
 open=
-if [ -n "$pid" ]; then
+if [ -n "$main_pid" ]; then
     n=0
     # systemd has just made the process, which is about to become etcd, since systemd 255 by way of another program.
-    while exe=$(readlink "/proc/$pid/exe") && [ $n -lt 40 ]; do
+    while exe=$(readlink "/proc/$main_pid/exe") && [ $n -lt 40 ]; do
         case $exe in */etcd) break ;; "$(readlink /proc/1/exe)" | */systemd-executor) sleep 0.05 ;; *) break ;; esac
         n=$((n + 1))
     done
     put exe "$exe"
-    tr '\0' '\n' <"/proc/$pid/environ" 2>/dev/null | sed -n "s/^ETCD/line${tab}text${tab}environ$tab&/p"
-    open=$(ls -l "/proc/$pid/fd" 2>/dev/null)
-    if [ ! -e "/proc/$pid/exe" ]; then # it has ended meanwhile, as one does that cannot start
-        main_pid=0
+    started_with "$main_pid" ETCD "text${tab}environ"
+    open=$(ls -l "/proc/$main_pid/fd" 2>/dev/null)
+    if [ ! -e "/proc/$main_pid/exe" ]; then # it has ended meanwhile, as one does that cannot start
+        main_pid=
         put "unit${tab}MainPID" 0
     fi
 fi
@@ -102,7 +102,7 @@ listening=$(sed -n 's/^ *[0-9]*: \([0-9A-F]*:09\(4B\|4C\|4D\)\) [0-9A-F:]* 0A \(
 while read -r socket inode; do
     [ -n "$inode" ] || continue
     case $open in
-    *"socket:[$inode]"*) owner=$pid ;;
+    *"socket:[$inode]"*) owner=$main_pid ;;
     *) owner=$(find /proc/[0-9]*/fd -maxdepth 1 -lname "socket:\[$inode\]" 2>/dev/null | sed -n '1s|^/proc/\([0-9]*\)/.*|\1|p') ;;
     esac
     program=

@@ -36,15 +36,12 @@ CUT = (
     Cut(lambda walk: ["rotate-ca", "--yes"], 60.0),
 )
 KILLED, INTERRUPTED = "controller killed", "controller interrupted"
-ENDS = {
-    KILLED: (signal.SIGKILL, {-signal.SIGKILL}),
-    INTERRUPTED: (signal.SIGINT, {130, -signal.SIGINT}),  # the latter while ./inv is but a shell, on a busy machine
-}
+ENDS = {KILLED: (signal.SIGKILL, -signal.SIGKILL), INTERRUPTED: (signal.SIGINT, 130)}
 
 
 def cut_short(name: str) -> Callable[[Walk], tuple[str, str]]:
     """The controller is killed, or somebody presses Ctrl-C; the same command goes on."""
-    number, codes = ENDS[name]
+    number, code = ENDS[name]
 
     def make(walk: Walk) -> tuple[str, str]:
         chosen = walk.chance.choice([each for each in CUT if each.may(walk)])
@@ -55,7 +52,7 @@ def cut_short(name: str) -> Callable[[Walk], tuple[str, str]]:
             run.signal(number)
         first = run.end(LONGEST)
         reread(walk.project)
-        assert first.code in {0, *codes}, (words, first)
+        assert first.code in {0, code}, (words, first)
         walk.say(f"     {' '.join(words)}: {first.code} after {first.seconds:.1f} s {first.stderr.splitlines()[-1:]}")
         if first.code:
             walk.inv(*words).ok()

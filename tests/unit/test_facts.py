@@ -11,16 +11,7 @@ from pathlib import Path
 import pytest
 
 from etcdops import layout
-from etcdops.facts import (
-    MANAGED_PATHS,
-    HostFacts,
-    Listener,
-    PathFact,
-    UnitFact,
-    parse,
-    parse_answers,
-    parse_conf,
-)
+from etcdops.facts import MANAGED_PATHS, HostFacts, Listener, PathFact, UnitFact, parse, parse_answers, parse_conf
 from tests.unit.build import ACTIVE, TOKEN, fresh
 from tests.unit.golden import GOLDEN
 
